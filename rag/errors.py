@@ -45,3 +45,15 @@ class IndexLocked(IndexDamaged):
 
 class ModelUnavailable(RagError):
     """The language-model server or the model asked for cannot be used."""
+
+
+class GenerationFailed(ModelUnavailable):
+    """The model broke off; `partial` is the answer text that had streamed by then."""
+
+    def __init__(self, message: str, hint: str = "", partial: str = "") -> None:
+        super().__init__(message, hint)
+        self.partial = partial
+
+
+class PromptTruncated(GenerationFailed):
+    """The prompt does not fit the model's context, or the server cut it; what it wrote is no answer."""

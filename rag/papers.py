@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +25,13 @@ CRAWL_YEAR = 2025  # the year of the listing, for the dates it prints without on
 # the corpus, abstracts at least 406.
 LONGEST_TITLE = 300
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTH = "|".join(_MONTHS)
 _HEADER = re.compile(
     r"new|Get trending papers in your email inbox(?: once a day)?!|Subscribe|Daily Papers|"
-    r"byAK and the research community|(?:%s) \d{1,2}" % "|".join(_MONTHS)
+    rf"byAK and the research community|(?:{_MONTH}) \d{{1,2}}"
 )
 _AUTHORS = re.compile(r"•\s*(\d+)\s+authors?")
-_DATE = re.compile(r"(%s) (\d{1,2})(?:, (\d{4}))?(?: (\d+))?" % "|".join(_MONTHS))
+_DATE = re.compile(rf"({_MONTH}) (\d{{1,2}})(?:, (\d{{4}}))?(?: (\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,20 +209,24 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _read_file(path: Path, problems: list[Problem]) -> Iterator[Paper]:
+def read_text(path: Path) -> str:
+    """The text of a file, unpacked if its name ends in `.gz`. Raises CorpusError if it cannot be read."""
     try:
         data = path.read_bytes()
         if path.suffix == ".gz":
             data = gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a complete gzip file"
         raise CorpusError(f"Cannot read {path}: {reason}.", "Check the path and its permissions.") from error
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise CorpusError(
             f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}).", "Convert the file to UTF-8 first."
         ) from error
+
+
+def _read_file(path: Path, problems: list[Problem]) -> Iterator[Paper]:
     reader = read_jsonl if path.name.endswith((".jsonl", ".jsonl.gz")) else read_dump
-    yield from reader(text, path.name, problems)
+    yield from reader(read_text(path), path.name, problems)

@@ -1,10 +1,31 @@
-"""`Hit` and `Search`; hybrid retrieval: dense and lexical lists, fused by score."""
+"""`Hit` and `Search`; hybrid retrieval: dense and lexical lists, fused by score.
+
+    score = w * dense / max(dense) + (1 - w) * lexical / max(lexical)
+
+over the union of the two top lists, with both scores exact for every candidate (convex combination of
+normalised scores: Bruch, Gai & Ingber 2023, ACM TOIS 42(1)). `dense` is the cosine of the paper's best
+passage, mixed with that of its best sentence; `lexical` is BM25 over stems plus stem pairs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
+import numpy as np
+
+from rag.encoder import Encoder, Vectors, query_encoder
+from rag.errors import UsageError
+from rag.index.store import Index, Record
 from rag.papers import Paper
+from rag.settings import Settings
+from rag.text import STOPWORDS, fold, terms, words
+
+LONGEST_QUESTION = 20_000  # characters; beyond this it is a document, not a question
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +58,153 @@ class Search:
     query: str
     corrections: tuple[tuple[str, str], ...]
     hits: tuple[Hit, ...]
+    vector: Vectors = field(repr=False, compare=False)  # of `query`, (dimension,), unit
+
+    def as_json(self, id: str | None = None) -> dict[str, Any]:
+        """The documented JSON object of `rag search --json`."""
+        return {
+            "id": id,
+            "question": self.question,
+            "query": self.query,
+            "hits": [
+                {
+                    "rank": hit.rank,
+                    "paper_id": hit.paper.paper_id,
+                    "title": hit.paper.title,
+                    "score": round(hit.score, 6),
+                    "dense": round(hit.dense, 6),
+                    "lexical": round(hit.lexical, 6),
+                    "passage": hit.passage.text,
+                }
+                for hit in self.hits
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceHit:
+    """One sentence of a hit's abstract: `text == hit.paper.abstract[start:end]`.
+
+    `cosine` to the query; `coverage` in [0, 1], the IDF-weighted share of the query's terms it holds;
+    `vector` (dimension,), unit.
+    """
+
+    hit: Hit
+    start: int
+    end: int
+    text: str
+    cosine: float
+    coverage: float
+    vector: Vectors = field(repr=False, compare=False)
+
+
+def clean_question(text: str) -> str:
+    """`text` without control characters and surplus white space.
+
+    Raises UsageError if nothing is left to search for, or if it is too long to be a question.
+    """
+    cleaned = " ".join(_CONTROL.sub(" ", text).split())
+    if not any(c.isalnum() for c in cleaned):
+        raise UsageError("The question is empty.", 'Ask something: rag ask "what mitigates forgetting?"')
+    if len(cleaned) > LONGEST_QUESTION:
+        raise UsageError(
+            f"The question has {len(cleaned):,} characters; the limit is {LONGEST_QUESTION:,}.", "Shorten it."
+        )
+    return cleaned
+
+
+class Retriever:
+    """Searches one open index."""
+
+    def __init__(self, index: Index, settings: Settings) -> None:
+        self.index, self.settings = index, settings
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder of queries, loaded on first use."""
+        passport = self.index.passport
+        return query_encoder(passport.embedding_model, passport.max_tokens, passport.numpy_queries)
+
+    def search(self, question: str, query: str | None = None, k: int | None = None) -> Search:
+        """The `k` best papers for `query` (the question itself by default), best first.
+
+        Raises UsageError for an empty or oversized question, IndexDamaged if the index cannot be read.
+        """
+        question = clean_question(question)
+        query, corrections = self._corrected(clean_question(query or question))
+        vector = self.encoder.encode(query)
+        depth = min(max(self.settings.depth, k or self.settings.k), len(self.index))
+        near = self.index.vectors.nearest(vector, min(depth, self.index.passport.passages))
+        lexical = self.index.lexical.scores(query, self.settings.bigram_weight)
+        top = np.argpartition(-lexical, depth - 1)[:depth]
+        # Passage ids are looked up as papers, because ids of papers are free text.
+        rows = {int(row) for row in top if lexical[row] > 0}
+        records = {r.row: r for r in self.index.find(list({passage.rpartition("#")[0] for passage in near}))}
+        records |= {r.row: r for r in self.index.records(sorted(rows - records.keys()))}
+        hits = self._fuse(vector, records, near, lexical, k or self.settings.k)
+        return Search(question, query, corrections, hits, vector)
+
+    def sentences(self, search: Search) -> list[SentenceHit]:
+        """Every sentence of the hits' abstracts, with its cosine and coverage, in reading order."""
+        asked = set(terms(search.query))
+        weights = {term: self.index.lexical.idf(term) for term in asked}
+        total = sum(weights.values()) or 1.0
+        found: list[SentenceHit] = []
+        records = self.index.find([hit.paper.paper_id for hit in search.hits])
+        for hit, record in zip(search.hits, records, strict=True):
+            vectors = self.index.sentence_vectors(record)
+            for (start, end), vector in zip(record.sentences, vectors, strict=True):
+                text = hit.paper.abstract[start:end]
+                covered = sum(weights[term] for term in asked & set(terms(text))) / total
+                found.append(SentenceHit(hit, start, end, text, float(vector @ search.vector), covered, vector))
+        return found
+
+    def _fuse(
+        self, vector: Vectors, records: dict[int, Record], near: dict[str, float], lexical: Vectors, k: int
+    ) -> tuple[Hit, ...]:
+        missing = [i for record in records.values() for i in record.passage_ids if i not in near]
+        cosines = near | self.index.vectors.cosines(vector, missing)
+        dense: dict[int, float] = {}
+        best: dict[int, int] = {}
+        for row, record in records.items():
+            passages = [cosines[i] for i in record.passage_ids]
+            best[row] = max(range(len(passages)), key=passages.__getitem__)
+            dense[row] = passages[best[row]]
+            if record.sentences:
+                sentence = float((self.index.sentence_vectors(record) @ vector).max())
+                dense[row] += self.settings.sentence_weight * (sentence - dense[row])
+        w = self.settings.dense_weight
+        # A list without any score above zero has nothing to say.
+        top_dense = max([*dense.values(), 0.0]) or 1.0
+        top_lexical = max([*(float(lexical[row]) for row in records), 0.0]) or 1.0
+        score = {row: w * max(dense[row], 0.0) / top_dense + (1 - w) * lexical[row] / top_lexical for row in records}
+        ranked = sorted(records, key=lambda row: (-score[row], row))[:k]
+        return tuple(
+            Hit(
+                rank,
+                records[row].paper,
+                float(score[row]),
+                dense[row],
+                float(lexical[row]),
+                _passage(records[row], best[row]),
+            )
+            for rank, row in enumerate(ranked, start=1)
+        )
+
+    def _corrected(self, query: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """`query` with unknown words replaced by the corpus's nearest word, and what was replaced."""
+        if not self.settings.correct_spelling:
+            return query, ()
+        corrections: dict[str, str] = {}
+        for word in dict.fromkeys(_LETTERS.findall(query)):
+            folded = fold(word)
+            if folded not in STOPWORDS and words(folded) == [folded] and (better := self.index.lexical.correct(folded)):
+                corrections[word] = better
+        for word, better in corrections.items():
+            query = re.sub(rf"\b{re.escape(word)}\b", better, query)
+        return query, tuple(corrections.items())
+
+
+def _passage(record: Record, ordinal: int) -> Passage:
+    start, end = record.passages[ordinal]
+    return Passage(record.passage_id(ordinal), start, end, record.paper.abstract[start:end])

@@ -26,7 +26,7 @@ class Settings:
 
     index_dir: str = _setting("", "Folder of the index; empty: the user's data folder.")
     # -- embedding and passages (changing one of these needs a new index)
-    model: str = _setting("all-MiniLM-L6-v2", "Embedding model: a sentence-transformers hub name or a path.")
+    embedding_model: str = _setting("all-MiniLM-L6-v2", "A sentence-transformers hub name or a path.")
     max_tokens: int = _setting(512, "Longest passage in word pieces; longer papers are split at sentences.", low=32)
     # -- retrieval
     k: int = _setting(5, "Papers retrieved for a question.", low=1, high=1000)
@@ -40,6 +40,23 @@ class Settings:
     correct_spelling: bool = _setting(True, "Correct question words the corpus never uses, at edit distance 1.")
     # -- extractive answers
     max_sentences: int = _setting(4, "Most sentences in an extractive answer.", low=1, high=50)
+    abstain_below: float = _setting(
+        0.35, "Dense score of the best paper below which the corpus does not answer.", low=0.0, high=1.0
+    )
+
+    # -- answers by a local model
+    llm: str = _setting("", "Ollama model that answers; empty: the first one on the server that can.")
+    ollama_host: str = _setting("", "Ollama server, as in OLLAMA_HOST; empty: OLLAMA_HOST, else 127.0.0.1:11434.")
+    temperature: float = _setting(0.0, "Sampling temperature.", low=0.0, high=2.0)
+    seed: int = _setting(42, "Sampling seed.", low=0)
+    num_ctx: int = _setting(8192, "Longest context asked of the model, in tokens.", low=512)
+    answer_tokens: int = _setting(512, "Longest answer, in tokens.", low=16)
+    think: str = _setting("off", "Reasoning before the answer, where the model can: off, on, low, medium or high.")
+    rewrite: bool = _setting(False, "Let the model, not a rule, rewrite a follow-up question for retrieval.")
+    keep_alive: str = _setting("", "Time the model stays loaded, such as 10m or -1; empty: the server's default.")
+    connect_timeout: float = _setting(2.0, "Seconds to wait for a connection to Ollama.", low=0.001)
+    first_token_timeout: float = _setting(300.0, "Seconds to wait for the first token (loading, reading).", low=0.001)
+    token_timeout: float = _setting(60.0, "Seconds to wait between two tokens.", low=0.001)
 
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -148,7 +165,9 @@ def _convert(name: str, value: Any, origin: str) -> Any:
         word = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
         raise UsageError(f"{name} = {value!r} ({origin}) must be {word}.", describe(name)) from None
     low, high = spec.metadata.get("low"), spec.metadata.get("high")
-    if kind in (int, float) and not (value == value and (low is None or value >= low) and (high is None or value <= high)):
+    if kind in (int, float) and not (
+        value == value and (low is None or value >= low) and (high is None or value <= high)
+    ):
         span = f"between {low} and {high}" if high is not None else f"at least {low}"
         raise UsageError(f"{name} = {value} ({origin}) must be {span}.", describe(name))
     return value

@@ -36,6 +36,7 @@ _WORD = re.compile(r"[^\W_]+")
 _LETTERS_APART = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss"})
 # Format and control characters (zero-width, bidirectional overrides) carry no search meaning.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def fold(text: str) -> str:
@@ -50,6 +51,11 @@ def fold(text: str) -> str:
         text = "".join(c for c in text if not unicodedata.combining(c))
         return text.lower().translate(_LETTERS_APART)
     return text.lower()
+
+
+def printable(text: str) -> str:
+    """Display form safe for a terminal: control characters and bidirectional overrides shown as spaces."""
+    return _UNPRINTABLE.sub(" ", text)
 
 
 def words(text: str) -> list[str]:

@@ -83,6 +83,23 @@ class Answer:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a model wrote, before its sentences are verified.
+
+    `text` is every Delta joined. [n] stands for `given[n - 1]`; only numbers that were given are left in it.
+    """
+
+    text: str
+    abstained: bool
+    model: str
+    sentences: tuple[Sentence, ...]
+    citations: tuple[Citation, ...]  # those the model cited; their evidence is still empty
+    given: tuple[Hit, ...]
+    notes: tuple[str, ...] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
 # --- events of a stream, in the order they come ----------------------------------------------------
 
 
@@ -94,10 +111,30 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """The prompt is on its way: `model` reads the first `papers` hits before it writes."""
+
+    model: str
+    papers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """More of the model's reasoning: never part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """More answer text."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """Every Delta so far was reasoning the model did not mark as such; the answer starts after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +144,23 @@ class Finished:
     answer: Answer
 
 
-Event = Searched | Delta | Finished
+Event = Searched | Reading | Thinking | Delta | Discarded | Finished
 
 __all__ = [
     "ABSTENTION",
     "Answer",
     "Citation",
     "Delta",
+    "Discarded",
+    "Draft",
     "Event",
     "Evidence",
     "Finished",
     "Hit",
+    "Reading",
     "Search",
     "Searched",
     "Sentence",
+    "Thinking",
     "Turn",
 ]

@@ -1,0 +1,70 @@
+"""The retrieval query of a follow-up question, made from the conversation without a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rag.answering import Turn
+from rag.text import STOPWORDS, stem_all, words
+
+# "What about ...", "And ...": such a question is the rest of the one before it.
+_ELLIPSIS = re.compile(
+    r"\s*(?:(?:and|but|so|or|also|then)\b(?!\s+(?:is|are)\s+there)|(?:what|how) about\b|why not\b)", re.IGNORECASE
+)
+# Words that stand for something said before. "That" only where it is not a conjunction.
+_POINTS_BACK = re.compile(
+    r"\b(?:it|its|they|them|their|theirs|these|those|this|he|she|his|her|former|latter|aforementioned|same ones?)\b"
+    r"|\bthat(?=\s*(?:[?.!,]|\Z|one\b|(?:paper|work|study|method|model|approach|technique|dataset|result|finding)s?\b))"
+    r"|\b(?:is|was|does|did|do|of|about|from|with|on|to|than|like) that\b(?!\s+\w+\s+(?:is|are|use|can)\b)"
+    r"|\bthe (?:first|second|third|last|other) (?:one|paper|two)?\b|\bwhich ones?\b|\bany others?\b|\banything else\b",
+    re.IGNORECASE,
+)
+# Words that ask about a subject without naming one: a question of nothing but these leans on the one before.
+_GENERIC = frozenset(
+    stem_all(
+        "dataset data benchmark baseline method approach technique model models metric score number size cost time "
+        "training train trained evaluate evaluation evaluated result performance accuracy limitation limitations "
+        "drawback advantage benefit problem issue difference example detail details experiment reason compare "
+        "comparison code available released language languages task tasks parameter parameters used using use uses "
+        "need needed better best worse much many work works fast faster summary summarize elaborate further "
+        "please exactly specifically mean means happen else main key important contribution finding conclusion".split()
+    )
+)
+_CARRIED = 12  # words at most: a longer tail would drown the new question
+
+
+def retrieval_query(question: str, history: Sequence[Turn]) -> str:
+    """`question`, with the content words it leans on carried over from the latest question that stood alone.
+
+    A question that names its own subject is returned as it is.
+    """
+    if not history or not _leans(question):
+        return question
+    seen = set(stem_all(words(question)))
+    carried: list[str] = []
+    for turn in reversed(history):
+        carried = _content(turn.question, seen) + carried
+        if not _leans(turn.question):
+            break
+    return " ".join([question.strip(), *carried[:_CARRIED]])
+
+
+def _leans(question: str) -> bool:
+    """Whether `question` cannot be understood alone."""
+    if _ELLIPSIS.match(question) or _POINTS_BACK.search(question):
+        return True
+    content = [word for word in words(question) if word not in STOPWORDS]
+    return all(stem in _GENERIC for stem in stem_all(content))
+
+
+def _content(text: str, seen: set[str]) -> list[str]:
+    """The words of `text` that carry meaning, as written, that are not `seen`; they are seen then."""
+    kept = []
+    for token in re.findall(r"[^\s,;:?!()\"“”]+", text):
+        parts = [word for word in words(token) if word not in STOPWORDS]
+        stems = stem_all(parts)
+        if parts and not all(stem in seen or stem in _GENERIC for stem in stems):
+            kept.append(token.strip(".'’"))
+            seen.update(stems)
+    return kept

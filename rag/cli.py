@@ -1,0 +1,511 @@
+"""The command line: parses arguments, calls `Assistant`, renders what it returns. Nothing else.
+
+stdout carries the result, stderr the talk. Exit codes: 0 answered, 1 unexpected, 2 usage, 3 abstained,
+5 server or model unavailable, 6 index missing, unfit or broken, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+# One thread a query: more threads only wait for each other. Read when NumPy is imported.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import typer  # noqa: E402
+
+from rag import errors  # noqa: E402
+from rag.settings import Settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rag.answering import Answer, Turn
+    from rag.assistant import Assistant
+    from rag.index import Report
+    from rag.papers import Paper
+    from rag.retrieval import Search
+
+OK, UNEXPECTED, USAGE, ABSTAINED, UNAVAILABLE, INDEX, INTERRUPTED = 0, 1, 2, 3, 5, 6, 130
+# The first type that matches decides.
+EXIT_CODES: tuple[tuple[type[errors.RagError], int], ...] = (
+    (errors.UsageError, USAGE),
+    (errors.ModelUnavailable, UNAVAILABLE),
+    (errors.ModelError, INDEX),
+    (errors.IndexMissing, INDEX),
+    (errors.IndexUnfit, INDEX),
+    (errors.IndexDamaged, INDEX),
+)
+
+app = typer.Typer(
+    name="rag",
+    help="Questions about a corpus of paper abstracts, answered with sources.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+IndexOption = Annotated[str | None, typer.Option("--index", metavar="DIR", help="Folder of the index.")]
+ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Settings file (rag.toml).")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="Any setting; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+ColorOption = Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR works too).")]
+KOption = Annotated[int | None, typer.Option("-k", help="Papers to retrieve.")]
+BatchOption = Annotated[
+    bool, typer.Option("--batch", help="Read JSON lines {id, question, history}; write one JSON object a line.")
+]
+QuestionArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="The question; - reads stdin. With --batch: a file, else stdin.", show_default=False),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from rag import __version__
+
+        print(f"rag {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def ask(
+    question: QuestionArgument = None,
+    k: KOption = None,
+    json_: JsonOption = False,
+    batch: BatchOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    no_color: ColorOption = False,
+) -> None:
+    """Answer a question from the corpus, every sentence with its source."""
+    settings = _settings(set_, config, index_dir=index, k=k)
+    if batch:
+        assistant = _assistant(settings)
+        raise typer.Exit(_batch(question, lambda i, q, history: assistant.ask(q, history).as_json(i)))
+    text = _question(question)
+    answer = _assistant(settings).ask(text)
+    if json_:
+        _print_json(answer.as_json())
+    else:
+        _show_answer(answer, _console(no_color))
+    for note in answer.notes:
+        _say(note)
+    if answer.abstained:
+        raise typer.Exit(ABSTAINED)
+
+
+@app.command()
+def search(
+    question: QuestionArgument = None,
+    k: KOption = None,
+    json_: JsonOption = False,
+    batch: BatchOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    no_color: ColorOption = False,
+) -> None:
+    """List the papers that fit a question best, with their scores."""
+    settings = _settings(set_, config, index_dir=index, k=k)
+    if batch:
+        assistant = _assistant(settings)
+        raise typer.Exit(_batch(question, lambda i, q, history: assistant.search(q).as_json(i)))
+    text = _question(question)
+    found = _assistant(settings).search(text)
+    if json_:
+        _print_json(found.as_json())
+    else:
+        _show_search(found, _console(no_color))
+
+
+@app.command("index")
+def index_(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Files or folders of papers.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed everything again.")] = False,
+    json_: JsonOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Make the index hold exactly the papers of PATH; without PATH, what it held before or the packaged corpus.
+
+    Unchanged papers are not embedded again.
+    """
+    settings = _settings(set_, config, index_dir=index)
+    report, problems = _build(settings, paths or None, rebuild)
+    if json_:
+        from dataclasses import asdict
+
+        _print_json(asdict(report) | {"problems": problems, "index": str(settings.index_path)})
+    else:
+        print(
+            f"{report.added} added, {report.changed} changed, {report.removed} removed, {report.unchanged} unchanged: "
+            f"{report.passages} passages, {report.sentences} sentences in {settings.index_path}"
+        )
+
+
+@app.command()
+def papers(
+    pattern: Annotated[str, typer.Argument(help="Words of a title, or an id.", show_default=False)] = "",
+    json_: JsonOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    no_color: ColorOption = False,
+) -> None:
+    """List the papers of the corpus whose title holds every word of PATTERN."""
+    from rag.papers import find_papers
+    from rag.text import printable
+
+    found = find_papers(_papers(_settings(set_, config, index_dir=index)), pattern)
+    if json_:
+        _print_json([_paper_json(p, with_abstract=False) for p in found])
+        return
+    console = _console(no_color)
+    for p in found:
+        console.print(printable(p.title), style="bold", markup=False, highlight=False, soft_wrap=True)
+        details = [p.paper_id, p.date or "", ", ".join(p.sources)]
+        console.print(
+            "  " + " · ".join(d for d in details if d), style="dim", markup=False, highlight=False, soft_wrap=True
+        )
+    if not found:
+        raise errors.UsageError(f"No title matches {pattern!r}.", "`rag papers` lists all of them.")
+    _say(f"{len(found)} papers")
+
+
+@app.command()
+def show(
+    paper: Annotated[list[str], typer.Argument(help="An id, a title, or words of a title.", show_default=False)],
+    json_: JsonOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    no_color: ColorOption = False,
+) -> None:
+    """Show one paper: title, abstract, and where it came from."""
+    from rag.papers import find_papers
+    from rag.text import printable
+
+    wanted = " ".join(paper)
+    found = find_papers(_papers(_settings(set_, config, index_dir=index)), wanted) if wanted.strip() else []
+    if not found:
+        raise errors.UsageError(f"No paper matches {wanted!r}.", "`rag papers` lists all of them.")
+    if len(found) > 1:
+        named = "; ".join(f"{p.title} ({p.paper_id})" for p in found[:3])
+        raise errors.UsageError(f"{len(found)} papers match {wanted!r}: {printable(named)}", "Give an id.")
+    (match,) = found
+    if json_:
+        _print_json(_paper_json(match, with_abstract=True))
+        return
+    console = _console(no_color)
+    console.print(printable(match.title), style="bold", markup=False, highlight=False)
+    details = [match.paper_id, match.date or "", ", ".join(match.sources)]
+    if match.author_count:
+        details.insert(2, f"{match.author_count} author{'s' if match.author_count > 1 else ''}")
+    console.print(" · ".join(d for d in details if d), style="dim", markup=False, highlight=False)
+    console.print("\n" + printable(match.abstract), markup=False, highlight=False)
+
+
+@app.command()
+def status(
+    json_: JsonOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    no_color: ColorOption = False,
+) -> None:
+    """Show the index and its passport, the model, and whether Ollama answers."""
+    settings = _settings(set_, config, index_dir=index)
+    report, failure = _status(settings)
+    if json_:
+        _print_json(report)
+    else:
+        console = _console(no_color)
+        for name, value in _flat(report):
+            console.print(f"{name:28} {value}", markup=False, highlight=False, soft_wrap=True)
+    if failure:
+        _fail(failure)
+
+
+# --- what the commands share -----------------------------------------------------------------------
+
+
+def _settings(set_: list[str] | None, config: str | None, **flags: Any) -> Settings:
+    given: dict[str, Any] = {}
+    for item in set_ or []:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise errors.UsageError(f"--set {item!r} is not NAME=VALUE.", "For instance: --set dense_weight=0.7")
+        given[name.strip()] = value.strip()
+    return Settings.load(given | {n: v for n, v in flags.items() if v is not None}, config)
+
+
+def _question(parts: list[str] | None) -> str:
+    """The question from the arguments, or from stdin for `-`."""
+    from rag.retrieval import clean_question
+
+    if parts == ["-"]:
+        return clean_question(_stdin())
+    return clean_question(" ".join(parts or []))
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise errors.UsageError("stdin is not UTF-8 text.", "Give the question as plain text.") from None
+
+
+def _assistant(settings: Settings) -> Assistant:
+    """The assistant on the index the settings name; the packaged corpus is indexed first if there is none."""
+    from rag.assistant import Assistant
+
+    try:
+        return Assistant.open(settings)
+    except errors.IndexMissing:
+        _say(f"No index yet: building one in {settings.index_path} (once, about a minute).")
+        _build(settings, None, rebuild=False)
+        return Assistant.open(settings)
+
+
+def _build(settings: Settings, paths: list[Path] | None, rebuild: bool) -> tuple[Report, list[str]]:
+    from rag.index import build, indexed_paths
+    from rag.papers import packaged_corpus, read_papers
+
+    given = [str(p.expanduser().absolute()) for p in paths] if paths else indexed_paths(settings)
+    found, problems = read_papers([Path(p) for p in given] or [packaged_corpus()])
+    for problem in problems:
+        _say(f"skipped: {problem}")
+    with _progress("Embedding papers") as progress:
+        return build(found, settings, given, progress, rebuild), [str(problem) for problem in problems]
+
+
+def _papers(settings: Settings) -> list[Paper]:
+    """The papers of the index; of the packaged corpus if there is no index."""
+    from rag.index.store import Index
+    from rag.papers import packaged_corpus, read_papers
+
+    try:
+        return Index.open(settings).papers()
+    except errors.IndexMissing:
+        return read_papers([packaged_corpus()])[0]
+
+
+def _batch(source: list[str] | None, answer: Callable[[Any, str, list[Turn]], dict[str, Any]]) -> int:
+    """Answer JSON lines in order; a line that cannot be answered yields {"id", "error"} in its place."""
+    if not source or source == ["-"]:
+        text = _stdin()
+    else:
+        from rag.papers import read_text
+
+        text = read_text(Path(source[0]))
+    code = OK
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        id_: Any = None
+        try:
+            request = _request(line, number)
+            id_ = request.get("id")
+            result = answer(id_, request["question"], _history(request, number))
+        except errors.RagError as error:
+            result, code = {"id": id_, "error": str(error)}, _exit_code(error)
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+    return code
+
+
+def _request(line: str, number: int) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except ValueError as error:
+        raise errors.UsageError(f"Line {number} is not JSON: {error}.") from None
+    if not isinstance(request, dict) or not isinstance(request.get("question"), str):
+        raise errors.UsageError(f'Line {number} is not an object with a text "question".')
+    return request
+
+
+def _history(request: dict[str, Any], number: int) -> list[Turn]:
+    from rag.answering import Turn
+
+    try:
+        return [Turn(str(turn["question"]), str(turn["answer"])) for turn in request.get("history") or []]
+    except (TypeError, KeyError):
+        raise errors.UsageError(f'Line {number}: "history" must be a list of {{"question", "answer"}}.') from None
+
+
+def _status(settings: Settings) -> tuple[dict[str, Any], errors.RagError | None]:
+    from dataclasses import asdict
+
+    from rag import __version__
+    from rag.index.passport import Passport
+    from rag.index.store import Index, generation
+
+    report: dict[str, Any] = {"version": __version__, "index": {"path": str(settings.index_path), "state": "ready"}}
+    failure: errors.RagError | None = None
+    try:
+        folder = generation(settings.index_path)
+        files = [f for f in folder.rglob("*") if f.is_file()]
+        report["index"] |= {"bytes": sum(f.stat().st_size for f in files)}
+        report["passport"] = asdict(Passport.read(folder))
+        Index.open(settings).vectors.nearest  # noqa: B018  # opens Chroma, so that damage shows here
+    except errors.RagError as error:
+        state = {errors.IndexMissing: "missing", errors.IndexUnfit: "unfit"}.get(type(error), "damaged")
+        report["index"] |= {"state": state, "problem": str(error)}
+        failure = error
+    return report, failure
+
+
+def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in report.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+# --- rendering -------------------------------------------------------------------------------------
+
+
+def _console(no_color: bool) -> Console:
+    from rich.console import Console
+
+    return Console(no_color=True if no_color else None, highlight=False)
+
+
+def _show_answer(answer: Answer, console: Console) -> None:
+    from rich.text import Text
+
+    from rag.text import printable
+
+    _say_corrections(answer.search)
+    if answer.abstained:
+        console.print(printable(answer.text), style="bold", markup=False)
+        if answer.search.hits:
+            console.print("\nRelated, but they don't answer this:", style="dim")
+            for hit in answer.search.hits[:3]:
+                _item(console, "  - ", hit.paper.title)
+        return
+    for line in printable(answer.text).split("\n"):
+        text = Text(line)
+        text.highlight_regex(r"\[\d+\](?=[\s\[.]|$)", "cyan")
+        console.print(text, soft_wrap=not console.is_terminal)
+    console.print("\nSources", style="bold")
+    for citation in answer.citations:
+        _item(console, f"  [{citation.n}] ", citation.title)
+
+
+def _show_search(found: Search, console: Console) -> None:
+    _say_corrections(found)
+    for hit in found.hits:
+        _item(console, f"{hit.rank:3} ", hit.paper.title, "bold")
+        scores = f"{hit.score:.3f} (dense {hit.dense:.3f}, lexical {hit.lexical:.2f})"
+        _item(console, "    ", f"{scores} · {hit.paper.paper_id}", "dim")
+
+
+def _item(console: Console, label: str, text: str, style: str = "") -> None:
+    """`text` behind `label`: wrapped with a hanging indent on a terminal, one line in a pipe."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from rag.text import printable
+
+    if not console.is_terminal:
+        console.print(Text(label + printable(text)), soft_wrap=True)
+        return
+    row = Table.grid()
+    row.add_row(Text(label, style="cyan"), Text(printable(text), style=style))
+    console.print(row)
+
+
+def _say_corrections(found: Search) -> None:
+    if found.corrections:
+        _say("Searched for " + ", ".join(f"{new!r} instead of {old!r}" for old, new in found.corrections) + ".")
+
+
+def _paper_json(paper: Paper, with_abstract: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "paper_id": paper.paper_id,
+        "title": paper.title,
+        "date": paper.date,
+        "author_count": paper.author_count,
+        "votes": paper.votes,
+        "sources": list(paper.sources),
+    }
+    return record | ({"abstract": paper.abstract} if with_abstract else {})
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def _say(line: str) -> None:
+    """One line of talk on stderr."""
+    from rag.text import printable
+
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal's stderr; silence in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{label}: loading the model", total=None)
+        yield lambda done, total: bar.update(task, description=label, completed=done, total=total)
+
+
+def _exit_code(error: errors.RagError) -> int:
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNEXPECTED)
+
+
+def _fail(error: errors.RagError) -> NoReturn:
+    _say(f"rag: {error}")
+    raise typer.Exit(_exit_code(error))
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on stderr and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        try:
+            app()
+        except errors.RagError as error:
+            _say(f"rag: {error}")
+            sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # the reader of stdout has left: nobody is there to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OK)
+    except Exception as error:
+        if os.environ.get("RAG_DEBUG"):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        _say(f"rag: unexpected {type(error).__name__}: {reason} (RAG_DEBUG=1 shows where)")
+        sys.exit(UNEXPECTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The write side: build a generation beside the one in use, then swap it in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from rag.encoder import DocumentEncoder, Vectors, locate, reproduces, verify_weights, weights_hash
+from rag.errors import IndexDamaged, IndexLocked, IndexMissing, IndexUnfit
+from rag.index import lexical
+from rag.index.chroma import Writer, passage_text
+from rag.index.passport import SCHEMA, Passport, weights_stamp
+from rag.index.store import (
+    CURRENT,
+    GENERATIONS,
+    SCHEMA_SQL,
+    Index,
+    Record,
+    generation,
+    passage_id,
+    require_index_folder,
+)
+from rag.papers import Paper
+from rag.settings import Settings
+from rag.text import sentence_spans
+
+BATCH = 32  # papers encoded between two steps of the progress bar
+_PACKAGES = ("chromadb", "llama-index-core", "sentence-transformers", "torch", "bm25s", "numpy")
+# Queries whose vectors must come out the same from the NumPy pass and from the model itself.
+_PROBES = ("what mitigates forgetting?", 'T\\"ULU 3: 10% better?', "a " * 200, "日本語の質問", "")
+
+Progress = Callable[[int, int], None]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a build did, in papers."""
+
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+    passages: int
+    sentences: int
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing had to be done."""
+        return not (self.added or self.changed or self.removed)
+
+
+def build(
+    papers: Sequence[Paper],
+    settings: Settings,
+    paths: Sequence[str] = (),
+    progress: Progress = lambda done, total: None,
+    rebuild: bool = False,
+) -> Report:
+    """Index `papers`, embedding only those that are new or changed; papers not given are removed.
+
+    `progress(done, total)` counts papers to embed. `rebuild` ignores what is there. Raises IndexLocked
+    if another process is writing, IndexDamaged if the folder cannot be written, ModelError if the
+    embedding model cannot be loaded; the index in use is untouched by any failure.
+    """
+    folder = settings.index_path
+    require_index_folder(folder)
+    with _writing(folder):
+        old = None if rebuild else _old(folder, settings)
+        if old is not None and (report := _nothing_to_do(old, papers, settings, paths)):
+            return report
+        verify_weights(settings.embedding_model)
+        encoder = DocumentEncoder(settings.embedding_model, settings.max_tokens)
+        fresh = _passport(encoder, settings, papers, paths)
+        if old is not None and not old.passport.embeds_as(fresh):
+            old = None
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+        target = folder / GENERATIONS / name
+        try:
+            target.mkdir(parents=True)
+            report = _write(target, papers, old, encoder, fresh, progress)
+            _swap(folder, name)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+        _sweep(folder, keep=name)
+        return report
+
+
+def indexed_paths(settings: Settings) -> list[str]:
+    """The paths the index in use was made of; empty for the packaged corpus, or if there is no index."""
+    try:
+        return Passport.read(generation(settings.index_path)).paths
+    except (IndexMissing, IndexDamaged, IndexUnfit):
+        return []
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """The one writer of `folder`; operating-system failures come out as IndexDamaged."""
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise IndexLocked(f"Another process is writing the index in {folder}.", "Try again when it is done.") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise IndexDamaged(
+            f"Cannot write the index in {folder}: {reason}.", "Choose a writable folder: --index or RAG_INDEX_DIR."
+        ) from error
+
+
+def _old(folder: Path, settings: Settings) -> Index | None:
+    """The index in use, if it can be read; what cannot be read is rebuilt."""
+    try:
+        path = generation(folder)
+        return Index(path, Passport.read(path))
+    except (IndexMissing, IndexDamaged, IndexUnfit):
+        return None
+
+
+def _nothing_to_do(old: Index, papers: Sequence[Paper], settings: Settings, paths: Sequence[str]) -> Report | None:
+    fits = not old.passport.misfits(settings) and old.passport.paths == list(paths)
+    if fits and old.papers() == list(papers):
+        return Report(0, 0, 0, len(papers), old.passport.passages, old.passport.sentences)
+    return None
+
+
+def _passport(encoder: DocumentEncoder, settings: Settings, papers: Sequence[Paper], paths: Sequence[str]) -> Passport:
+    modules = [type(module).__name__ for module in encoder.model]
+    pooling = next((str(m.pooling_mode) for m in encoder.model if type(m).__name__ == "Pooling"), "none")
+    return Passport(
+        schema=SCHEMA,
+        embedding_model=settings.embedding_model,
+        weights=weights_hash(locate(settings.embedding_model)),
+        weights_stamp=weights_stamp(settings.embedding_model),
+        dimension=encoder.dimension,
+        max_tokens=settings.max_tokens,
+        pooling=f"{'+'.join(modules)}:{pooling}",
+        prefix=json.dumps(encoder.model.prompts, sort_keys=True),
+        numpy_queries=reproduces(encoder, settings.embedding_model, _PROBES),
+        chunking="title + whole sentences",
+        bm25_k1=settings.bm25_k1,
+        bm25_b=settings.bm25_b,
+        title_repeat=settings.title_repeat,
+        corpus=hashlib.sha256("".join(p.digest for p in papers).encode()).hexdigest(),
+        paths=list(paths),
+        papers=len(papers),
+        passages=0,
+        sentences=0,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={name: version(name) for name in _PACKAGES},
+    )
+
+
+def _write(
+    target: Path,
+    papers: Sequence[Paper],
+    old: Index | None,
+    encoder: DocumentEncoder,
+    passport: Passport,
+    progress: Progress,
+) -> Report:
+    """Write every file of the generation `target`; unchanged papers bring their vectors from `old`."""
+    before: dict[str, Record] = {}
+    if old is not None:
+        before = {record.paper.paper_id: record for record in old.records()}
+        shutil.copytree(old.folder / "chroma", target / "chroma")
+    writer = Writer(target / "chroma")
+    kept = {p.paper_id for p in papers if p.paper_id in before and before[p.paper_id].digest == p.digest}
+    stale = [record for record in before.values() if record.paper.paper_id not in kept]
+    writer.delete([i for record in stale for i in record.passage_ids])
+
+    todo = [p for p in papers if p.paper_id not in kept]
+    passages: dict[str, list[Span]] = {}
+    sentences: dict[str, list[Span]] = {}
+    vectors: dict[str, Vectors] = {}
+    progress(0, len(todo))
+    for at in range(0, len(todo), BATCH):
+        batch = todo[at : at + BATCH]
+        owners: list[Paper] = []
+        spans: list[tuple[str, int, int]] = []
+        for p in batch:
+            sentences[p.paper_id] = sentence_spans(p.abstract)
+            passages[p.paper_id] = passage_spans(p, sentences[p.paper_id], encoder)
+            owners += [p] * len(passages[p.paper_id])
+            spans += [(passage_id(p.paper_id, n), a, b) for n, (a, b) in enumerate(passages[p.paper_id])]
+        writer.add(
+            owners, spans, encoder.encode([passage_text(p, a, b) for p, (_, a, b) in zip(owners, spans, strict=True)])
+        )
+        encoded = encoder.encode([p.abstract[a:b] for p in batch for a, b in sentences[p.paper_id]] or [""])
+        first = 0
+        for p in batch:
+            count = len(sentences[p.paper_id])
+            vectors[p.paper_id] = encoded[first : first + count]
+            first += count
+        progress(at + len(batch), len(todo))
+    for paper_id in kept:
+        assert old is not None
+        record = before[paper_id]
+        passages[paper_id], sentences[paper_id] = list(record.passages), list(record.sentences)
+        vectors[paper_id] = old.sentence_vectors(record)
+
+    total = sum(len(passages[p.paper_id]) for p in papers)
+    if writer.count() != total:
+        raise IndexDamaged(f"Chroma holds {writer.count()} passages instead of {total}.", "rag index --rebuild")
+    lines = sum(len(sentences[p.paper_id]) for p in papers)
+    stacked = np.zeros((lines, encoder.dimension), dtype=np.float16)
+    with sqlite3.connect(target / "papers.sqlite") as database:
+        database.executescript(SCHEMA_SQL)
+        first = 0
+        for row, p in enumerate(papers):
+            count = len(sentences[p.paper_id])
+            stacked[first : first + count] = vectors[p.paper_id]
+            database.execute(
+                "INSERT INTO papers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                (row, p.paper_id, p.title, p.abstract, json.dumps(p.sources), p.date, p.author_count, p.votes, p.digest,
+                 json.dumps(passages[p.paper_id]), json.dumps(sentences[p.paper_id]), first),
+            )  # fmt: skip
+            first += count
+    database.close()
+    np.save(target / "sentences.npy", stacked)
+    lexical.build(target / "lexical", papers, passport.bm25_k1, passport.bm25_b, passport.title_repeat)
+    _filled(passport, total, lines).write(target)
+    new = sum(p.paper_id not in before for p in todo)
+    given = {p.paper_id for p in papers}
+    removed = sum(paper_id not in given for paper_id in before)
+    return Report(new, len(todo) - new, removed, len(kept), total, lines)
+
+
+def passage_spans(paper: Paper, sentences: Sequence[Span], encoder: DocumentEncoder) -> list[Span]:
+    """Runs of whole sentences that fit the encoder's window together with the title.
+
+    A single sentence longer than the window is cut at white space, so that no text is invisible.
+    """
+    room = encoder.max_tokens - 2  # [CLS] and [SEP]
+    if not sentences or encoder.token_count(passage_text(paper, 0, len(paper.abstract))) <= room:
+        return [(0, len(paper.abstract))]
+    room = max(room - encoder.token_count(paper.title), 16)
+    spans: list[Span] = []
+    (start, end), used = sentences[0], 0
+    for a, b in (piece for span in sentences for piece in _pieces(paper.abstract, span, room, encoder)):
+        count = encoder.token_count(paper.abstract[a:b])
+        if used and used + count > room:
+            spans.append((start, end))
+            start, used = a, 0
+        used, end = used + count, b
+    spans.append((start, end))
+    return spans
+
+
+def _pieces(text: str, span: Span, room: int, encoder: DocumentEncoder) -> Iterator[Span]:
+    """`span` itself if it fits into `room` word pieces, else halves of it, cut at white space where there is any."""
+    a, b = span
+    if b - a <= 1 or encoder.token_count(text[a:b]) <= room:
+        yield span
+        return
+    middle = (a + b) // 2
+    space = text.rfind(" ", a + 1, middle)
+    cut = space if space > a else middle
+    yield from _pieces(text, (a, cut), room, encoder)
+    yield from _pieces(text, (cut, b), room, encoder)
+
+
+def _filled(passport: Passport, passages: int, sentences: int) -> Passport:
+    from dataclasses import replace
+
+    return replace(passport, passages=passages, sentences=sentences)
+
+
+def _swap(folder: Path, name: str) -> None:
+    """Make generation `name` the one in use, by an atomic rename."""
+    draft = folder / f"{CURRENT}.new"
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(name + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(folder / CURRENT)
+
+
+def _sweep(folder: Path, keep: str) -> None:
+    """Remove generations no longer in use; one that is held open goes next time."""
+    for path in (folder / GENERATIONS).iterdir():
+        if path.name != keep:
+            shutil.rmtree(path, ignore_errors=True)
