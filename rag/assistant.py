@@ -1,16 +1,22 @@
 """`Assistant`: the one way a question takes through the program.
 
-    question -> Retriever.search -> answerer -> Answer
+    question -> Retriever.search -> answerer (extractive | Ollama) -> Answer
 
 Every face (command line, chat, evaluation) calls this and renders what it yields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from time import perf_counter
 
-from rag.answering import Answer, Event, Finished, Searched, Turn, extractive
+from rag.answering import Answer, Broken, Delta, Draft, Event, Finished, Searched, Turn, extractive
+from rag.answering.followup import retrieval_query
+from rag.answering.generative import OllamaAnswerer
+from rag.answering.ollama import address, listening
+from rag.errors import GenerationFailed, ModelUnavailable
 from rag.index.store import Index
 from rag.retrieval import Retriever, Search
 from rag.settings import Settings
@@ -22,6 +28,7 @@ class Assistant:
     def __init__(self, index: Index, settings: Settings) -> None:
         self.index, self.settings = index, settings
         self.retriever = Retriever(index, settings)
+        self._ollama = OllamaAnswerer(settings)
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Assistant:
@@ -32,26 +39,51 @@ class Assistant:
         settings = settings or Settings.load()
         return cls(Index.open(settings), settings)
 
-    def search(self, question: str, k: int | None = None) -> Search:
+    def search(self, question: str, history: Sequence[Turn] = (), k: int | None = None) -> Search:
         """Retrieval alone. Raises UsageError for an empty or oversized question."""
-        return self.retriever.search(question, k=k)
+        return self.retriever.search(question, retrieval_query(question, history) if history else None, k)
 
     def stream(self, question: str, history: Sequence[Turn] = ()) -> Iterator[Event]:
-        """The events of one answer; the last is `Finished`. Raises what `search` raises."""
-        from dataclasses import replace
+        """The events of one answer; the last is `Finished`. Closing the iterator stops a model's generation.
 
-        started = perf_counter()
-        search = self.search(question)
-        searched = perf_counter()
+        The mode decides who answers: "ollama" insists on a model, "extractive" asks none, and "auto" quotes
+        the papers where no server answers or its model breaks off. Raises what `search` raises, and
+        ModelUnavailable in mode "ollama".
+        """
+        clock = {"start": perf_counter()}
+        note = ""
+        if generative := self.settings.mode != "extractive":
+            where = address(self.settings)
+            if self.settings.mode == "auto" and not listening(where, self.settings.connect_timeout):
+                generative = False
+                note = (
+                    f"Quoting the papers, as no Ollama server answers at {where}. "
+                    "For written answers start one (`ollama serve`); to quote without this line: --mode extractive"
+                )
+        query = self._ollama.query(question, history) if generative and history else None
+        search = self.retriever.search(question, query) if query else self.search(question, history)
+        clock["search"] = perf_counter()
         yield Searched(search)
-        answer = extractive.answer(self.retriever, search, self.settings)
-        done = perf_counter()
+        answer: Answer | None = None
+        if generative:
+            try:
+                answer = yield from self._generate(question, search, history)
+            except ModelUnavailable as error:
+                if self.settings.mode == "ollama":
+                    raise
+                note = f"{error} Quoting the papers instead."
+                yield Broken(note, error.partial if isinstance(error, GenerationFailed) else "")
+        if answer is None:
+            answer = extractive.answer(self.retriever, search, self.settings)
+            yield Delta(answer.text)
+        now = perf_counter()
         timings = {
-            "search": (searched - started) * 1000,
-            "answer": (done - searched) * 1000,
-            "total": (done - started) * 1000,
+            "search": (clock["search"] - clock["start"]) * 1000,
+            "answer": (now - clock["search"]) * 1000,
+            "total": (now - clock["start"]) * 1000,
         }
-        yield Finished(replace(answer, timings_ms=timings))
+        notes = (note, *answer.notes) if note else answer.notes
+        yield Finished(replace(answer, notes=notes, timings_ms=timings | answer.timings_ms))
 
     def ask(self, question: str, history: Sequence[Turn] = ()) -> Answer:
         """The answer to `question`, whole. Raises what `stream` raises."""
@@ -59,3 +91,23 @@ class Assistant:
             if isinstance(event, Finished):
                 return event.answer
         raise AssertionError("a stream ends with Finished")
+
+    def _generate(self, question: str, search: Search, history: Sequence[Turn]) -> Generator[Event, None, Answer]:
+        with closing(self._ollama.stream(question, search, history)) as events:
+            for event in events:
+                if not isinstance(event, Draft):
+                    yield event
+                    continue
+                return Answer(
+                    search.question,
+                    event.text,
+                    event.abstained,
+                    "ollama",
+                    event.model,
+                    () if event.abstained else event.sentences,
+                    event.citations,
+                    search,
+                    event.timings_ms,
+                    event.notes,
+                )
+        raise AssertionError("a model's stream ends with its draft")

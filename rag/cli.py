@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,16 +20,14 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import typer  # noqa: E402
 
 from rag import errors  # noqa: E402
+from rag.render import console_for, paper_json, print_json, progress_bar, say, show_search, show_stream, show_timings  # noqa: E402
 from rag.settings import Settings  # noqa: E402
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from rag.answering import Answer, Turn
+    from rag.answering import Turn
     from rag.assistant import Assistant
     from rag.index import Report
     from rag.papers import Paper
-    from rag.retrieval import Search
 
 OK, UNEXPECTED, USAGE, ABSTAINED, UNAVAILABLE, INDEX, INTERRUPTED = 0, 1, 2, 3, 5, 6, 130
 # The first type that matches decides.
@@ -62,6 +59,10 @@ KOption = Annotated[int | None, typer.Option("-k", help="Papers to retrieve.")]
 BatchOption = Annotated[
     bool, typer.Option("--batch", help="Read JSON lines {id, question, history}; write one JSON object a line.")
 ]
+ModeOption = Annotated[
+    str | None, typer.Option("--mode", help="auto, extractive, or ollama (which fails where no model answers).")
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Ollama model to answer with; means --mode ollama.")]
 QuestionArgument = Annotated[
     list[str] | None,
     typer.Argument(help="The question; - reads stdin. With --batch: a file, else stdin.", show_default=False),
@@ -85,24 +86,32 @@ def ask(
     k: KOption = None,
     json_: JsonOption = False,
     batch: BatchOption = False,
+    mode: ModeOption = None,
+    model: ModelOption = None,
     index: IndexOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     no_color: ColorOption = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print how long each part took.")] = False,
+    show_thinking: Annotated[bool, typer.Option("--show-thinking", help="Print a model's reasoning, dimmed.")] = False,
 ) -> None:
     """Answer a question from the corpus, every sentence with its source."""
-    settings = _settings(set_, config, index_dir=index, k=k)
+    mode = mode or ("ollama" if model else None)
+    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model)
     if batch:
         assistant = _assistant(settings)
         raise typer.Exit(_batch(question, lambda i, q, history: assistant.ask(q, history).as_json(i)))
     text = _question(question)
-    answer = _assistant(settings).ask(text)
+    assistant = _assistant(settings)
     if json_:
-        _print_json(answer.as_json())
+        answer = assistant.ask(text)
+        print_json(answer.as_json())
     else:
-        _show_answer(answer, _console(no_color))
+        answer = show_stream(assistant.stream(text), console_for(no_color), show_thinking)
     for note in answer.notes:
-        _say(note)
+        say(note)
+    if timing:
+        show_timings(answer)
     if answer.abstained:
         raise typer.Exit(ABSTAINED)
 
@@ -122,13 +131,13 @@ def search(
     settings = _settings(set_, config, index_dir=index, k=k)
     if batch:
         assistant = _assistant(settings)
-        raise typer.Exit(_batch(question, lambda i, q, history: assistant.search(q).as_json(i)))
+        raise typer.Exit(_batch(question, lambda i, q, history: assistant.search(q, history).as_json(i)))
     text = _question(question)
     found = _assistant(settings).search(text)
     if json_:
-        _print_json(found.as_json())
+        print_json(found.as_json())
     else:
-        _show_search(found, _console(no_color))
+        show_search(found, console_for(no_color))
 
 
 @app.command("index")
@@ -149,7 +158,7 @@ def index_(
     if json_:
         from dataclasses import asdict
 
-        _print_json(asdict(report) | {"problems": problems, "index": str(settings.index_path)})
+        print_json(asdict(report) | {"problems": problems, "index": str(settings.index_path)})
     else:
         print(
             f"{report.added} added, {report.changed} changed, {report.removed} removed, {report.unchanged} unchanged: "
@@ -172,9 +181,9 @@ def papers(
 
     found = find_papers(_papers(_settings(set_, config, index_dir=index)), pattern)
     if json_:
-        _print_json([_paper_json(p, with_abstract=False) for p in found])
+        print_json([paper_json(p, with_abstract=False) for p in found])
         return
-    console = _console(no_color)
+    console = console_for(no_color)
     for p in found:
         console.print(printable(p.title), style="bold", markup=False, highlight=False, soft_wrap=True)
         details = [p.paper_id, p.date or "", ", ".join(p.sources)]
@@ -183,7 +192,7 @@ def papers(
         )
     if not found:
         raise errors.UsageError(f"No title matches {pattern!r}.", "`rag papers` lists all of them.")
-    _say(f"{len(found)} papers")
+    say(f"{len(found)} papers")
 
 
 @app.command()
@@ -208,9 +217,9 @@ def show(
         raise errors.UsageError(f"{len(found)} papers match {wanted!r}: {printable(named)}", "Give an id.")
     (match,) = found
     if json_:
-        _print_json(_paper_json(match, with_abstract=True))
+        print_json(paper_json(match, with_abstract=True))
         return
-    console = _console(no_color)
+    console = console_for(no_color)
     console.print(printable(match.title), style="bold", markup=False, highlight=False)
     details = [match.paper_id, match.date or "", ", ".join(match.sources)]
     if match.author_count:
@@ -231,13 +240,86 @@ def status(
     settings = _settings(set_, config, index_dir=index)
     report, failure = _status(settings)
     if json_:
-        _print_json(report)
+        print_json(report)
     else:
-        console = _console(no_color)
+        console = console_for(no_color)
         for name, value in _flat(report):
             console.print(f"{name:28} {value}", markup=False, highlight=False, soft_wrap=True)
     if failure:
         _fail(failure)
+
+
+@app.command()
+def chat(
+    k: KOption = None,
+    mode: ModeOption = None,
+    model: ModelOption = None,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    no_color: ColorOption = False,
+    show_thinking: Annotated[bool, typer.Option("--show-thinking", help="Print a model's reasoning, dimmed.")] = False,
+) -> None:
+    """Talk with the corpus: follow-up questions, /sources, /open N, /model NAME, /quit."""
+    from rag.chat import converse
+
+    mode = mode or ("ollama" if model else None)
+    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model)
+    converse(_assistant(settings), console_for(no_color), show_thinking)
+
+
+models_app = typer.Typer(help="List or fetch the models of the Ollama server.")
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context, json_: JsonOption = False, config: ConfigOption = None, set_: SetOption = None
+) -> None:
+    """List the models of the Ollama server; the one that would answer is marked."""
+    if context.invoked_subcommand:
+        return
+    from rag.answering.ollama import Server, choose_model
+
+    settings = _settings(set_, config)
+    server = Server.of(settings)
+    found = server.models()
+    try:
+        chosen = choose_model(server, settings.llm).name
+    except errors.ModelUnavailable as error:
+        chosen = ""
+        say(str(error))
+    if json_:
+        print_json([{"name": m.name, "bytes": m.size, "chosen": m.name == chosen} for m in found])
+        return
+    for m in found:
+        details = " ".join(part for part in (m.parameters, m.quantization) if part)
+        print(f"{'*' if m.name == chosen else ' '} {m.name:36} {m.size / 1e9:6.1f} GB  {details}".rstrip())
+
+
+@models_app.command()
+def pull(name: str, config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Fetch a model to the Ollama server."""
+    from rag.answering.ollama import Server
+
+    with progress_bar(f"Pulling {name}", unit="bytes") as progress:
+        for step in Server.of(_settings(set_, config)).pull(name):
+            progress(step.completed, step.total)
+    print(name)
+
+
+@app.command("config")
+def config_(json_: JsonOption = False, config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Show every setting, its value, and where the value came from."""
+    from rag.settings import describe, names
+
+    settings = _settings(set_, config)
+    if json_:
+        print_json({n: {"value": getattr(settings, n), "origin": settings.origin(n)} for n in names()})
+        return
+    for name in names():
+        value = getattr(settings, name)
+        print(f"{name:20} {'' if value == '' else value!s:20} {settings.origin(name):24} {describe(name)}")
 
 
 # --- what the commands share -----------------------------------------------------------------------
@@ -276,7 +358,7 @@ def _assistant(settings: Settings) -> Assistant:
     try:
         return Assistant.open(settings)
     except errors.IndexMissing:
-        _say(f"No index yet: building one in {settings.index_path} (once, about a minute).")
+        say(f"No index yet: building one in {settings.index_path} (once, about a minute).")
         _build(settings, None, rebuild=False)
         return Assistant.open(settings)
 
@@ -288,8 +370,8 @@ def _build(settings: Settings, paths: list[Path] | None, rebuild: bool) -> tuple
     given = [str(p.expanduser().absolute()) for p in paths] if paths else indexed_paths(settings)
     found, problems = read_papers([Path(p) for p in given] or [packaged_corpus()])
     for problem in problems:
-        _say(f"skipped: {problem}")
-    with _progress("Embedding papers") as progress:
+        say(f"skipped: {problem}")
+    with progress_bar("Embedding papers") as progress:
         return build(found, settings, given, progress, rebuild), [str(problem) for problem in problems]
 
 
@@ -376,109 +458,12 @@ def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-# --- rendering -------------------------------------------------------------------------------------
-
-
-def _console(no_color: bool) -> Console:
-    from rich.console import Console
-
-    return Console(no_color=True if no_color else None, highlight=False)
-
-
-def _show_answer(answer: Answer, console: Console) -> None:
-    from rich.text import Text
-
-    from rag.text import printable
-
-    _say_corrections(answer.search)
-    if answer.abstained:
-        console.print(printable(answer.text), style="bold", markup=False)
-        if answer.search.hits:
-            console.print("\nRelated, but they don't answer this:", style="dim")
-            for hit in answer.search.hits[:3]:
-                _item(console, "  - ", hit.paper.title)
-        return
-    for line in printable(answer.text).split("\n"):
-        text = Text(line)
-        text.highlight_regex(r"\[\d+\](?=[\s\[.]|$)", "cyan")
-        console.print(text, soft_wrap=not console.is_terminal)
-    console.print("\nSources", style="bold")
-    for citation in answer.citations:
-        _item(console, f"  [{citation.n}] ", citation.title)
-
-
-def _show_search(found: Search, console: Console) -> None:
-    _say_corrections(found)
-    for hit in found.hits:
-        _item(console, f"{hit.rank:3} ", hit.paper.title, "bold")
-        scores = f"{hit.score:.3f} (dense {hit.dense:.3f}, lexical {hit.lexical:.2f})"
-        _item(console, "    ", f"{scores} · {hit.paper.paper_id}", "dim")
-
-
-def _item(console: Console, label: str, text: str, style: str = "") -> None:
-    """`text` behind `label`: wrapped with a hanging indent on a terminal, one line in a pipe."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from rag.text import printable
-
-    if not console.is_terminal:
-        console.print(Text(label + printable(text)), soft_wrap=True)
-        return
-    row = Table.grid()
-    row.add_row(Text(label, style="cyan"), Text(printable(text), style=style))
-    console.print(row)
-
-
-def _say_corrections(found: Search) -> None:
-    if found.corrections:
-        _say("Searched for " + ", ".join(f"{new!r} instead of {old!r}" for old, new in found.corrections) + ".")
-
-
-def _paper_json(paper: Paper, with_abstract: bool) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "paper_id": paper.paper_id,
-        "title": paper.title,
-        "date": paper.date,
-        "author_count": paper.author_count,
-        "votes": paper.votes,
-        "sources": list(paper.sources),
-    }
-    return record | ({"abstract": paper.abstract} if with_abstract else {})
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
-
-
-def _say(line: str) -> None:
-    """One line of talk on stderr."""
-    from rag.text import printable
-
-    print(printable(line), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal's stderr; silence in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{label}: loading the model", total=None)
-        yield lambda done, total: bar.update(task, description=label, completed=done, total=total)
-
-
 def _exit_code(error: errors.RagError) -> int:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), UNEXPECTED)
 
 
 def _fail(error: errors.RagError) -> NoReturn:
-    _say(f"rag: {error}")
+    say(f"rag: {error}")
     raise typer.Exit(_exit_code(error))
 
 
@@ -491,10 +476,10 @@ def main() -> None:
         try:
             app()
         except errors.RagError as error:
-            _say(f"rag: {error}")
+            say(f"rag: {error}")
             sys.exit(_exit_code(error))
     except KeyboardInterrupt:
-        _say("Interrupted.")
+        say("Interrupted.")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of stdout has left: nobody is there to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -503,7 +488,7 @@ def main() -> None:
         if os.environ.get("RAG_DEBUG"):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _say(f"rag: unexpected {type(error).__name__}: {reason} (RAG_DEBUG=1 shows where)")
+        say(f"rag: unexpected {type(error).__name__}: {reason} (RAG_DEBUG=1 shows where)")
         sys.exit(UNEXPECTED)
 
 

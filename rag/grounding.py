@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 THRESHOLD = 0.56  # support from which a sentence counts as said by the text
 MARGIN = 0.10  # by which another paper must support a sentence better than the cited ones
 FEWEST_WORDS = 4  # content words that make a claim
-SAME_MATTER = 0.7  # support by one sentence alone from which its polarity is compared
+SAME_MATTER = 0.6  # support by one sentence alone from which its polarity is compared
 
 Offsets = Sequence[tuple[int, int]]
 Idf = Callable[[str], float]
@@ -39,42 +39,46 @@ VerdictName = Literal["supported", "partial", "unsupported", "miscited", "not_a_
 
 # --- what is a claim -----------------------------------------------------------------------------------
 
-_SOURCE = r"(?:passage|text|document|source|paper|abstract|context|excerpt|article|snippet|stud(?:y|ies)|information)s?"
+_SOURCE = r"(?:passage|text|document|source|paper|abstract|context|excerpt|article|corpus|stud(?:y|ies)|information)s?"
 _MARKS = re.compile(
     rf"\s*(?:\[\d[\d,;\s\u2013-]{{0,40}}\]|\u3010[^\u3011]{{1,20}}\u3011|[\u00b9\u00b2\u00b3\u2070-\u2079]+"
-    rf"|\(\s*(?:(?:as |according to |mentioned |stated |see |from |in |the )*{_SOURCE}\s*(?:\d+|,|and|or|&|\s|{_SOURCE})*)\))",
+    rf"|\(\s*(?:(?:as|according to|mentioned|stated|see|from|in|the) )*{_SOURCE}(?:\d|,|and|or|&|\s|{_SOURCE})*\))",
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"\s*(?:#{1,6}\s+|>\s+)?(?:[-*+\u2022\u2013]\s+|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s+)?")
-_OPENER = r"(?:(?:so|therefore|thus|hence|however|overall|in summary|in conclusion|to summarize|answer|note|finally)\b[,:]?\s*)?"
+_OPENER = r"(?:(?:so|therefore|thus|hence|however|overall|in (?:summary|conclusion)|answer|note|finally)\b[,:]?\s*)?"
 _LEAD_IN = re.compile(
-    rf"{_OPENER}(?:(?:based|relying) (?:solely |only |primarily )?(?:up)?on|according to|as \w+ (?:in|by)|from|per|given|in)\s+"
-    rf"(?:(?:the|these|this|those|all|both|of|in|from|first|second|third|two|three|provided|given|retrieved|above|following"
-    rf"|supplied|available|cited|passage|information|text|details|evidence)\s+)*{_SOURCE}(?:\s+(?:and|or|,|\d+|{_SOURCE}))*"
-    rf"(?:\s+(?:provided|given|above|retrieved))?\s*[,:]\s*"
+    _OPENER
+    + r"(?:(?:based|relying) (?:solely |only |primarily )?(?:up)?on|according to|as \w+ (?:in|by)|from|per|given|in)"
+    r"\s+(?:(?:the|these|this|those|all|both|of|in|from|first|second|third|two|three|provided|given|retrieved|above"
+    rf"|following|supplied|available|cited|passage|information|text|details|evidence)\s+)*{_SOURCE}"
+    rf"(?:\s+(?:and|or|,|\d+|{_SOURCE}))*(?:\s+(?:provided|given|above|retrieved))?\s*[,:]\s*"
     r"(?:(?:it|we|you|i|one) (?:\w+ ){1,3}that\s+)?",
     re.IGNORECASE,
 )
 _SAYS = re.compile(
-    rf"{_OPENER}(?:the |these |this )?(?:first |second |third |provided |given |same )?{_SOURCE}(?:\s+\d+)?(?:\s*(?:,|and)\s*"
-    rf"(?:{_SOURCE}\s+)?\d+)*(?:\s+(?:provided|given|above))?\s+(?:also |further |only |additionally |specifically )?"
+    rf"{_OPENER}(?:the |these |this )?(?:first |second |third |provided |given |same )?{_SOURCE}(?:\s+\d+)?"
+    rf"(?:\s*(?:,|and)\s*(?:{_SOURCE}\s+)?\d+)*(?:\s+(?:provided|given|above))?"
+    r"\s+(?:also |further |only |additionally |specifically )?"
     r"(?:states?|mentions?|says?|suggests?|explains?|notes?|indicates?|adds?|reports?|advises?)\s+(?:that\s+)?",
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"\b(?:unable to|(?:can\s?not|can't|could not|couldn't) be|(?:i|we) (?:can\s?not|can't|do not|don't|could not|couldn't))"
+    r"\b(?:unable to|(?:can\s?not|can't|could not|couldn't) be"
+    r"|(?:i|we) (?:can\s?not|can't|do not|don't|could not|couldn't))"
     r" (?:\w+ )?(?:answer|provid|determin|find|found|confirm|give|know|say|tell|have|verif|help)"
-    rf"|\b(?:{_SOURCE}|it|they|which|question)(?: \d+)?(?: (?:provided|given|above|retrieved|here))? (?:(?:do|does|did)(?: not|n't)|fails? to|lacks?)"
-    r" (?:\w+ )?(?:mention|provid|specif|contain|includ|state|say|discuss|address|give|cover|answer|offer|explain|describe"
-    r"|indicat|have|list|report|clarif|elaborat|detail|information)"
-    rf"|\b(?:no|not enough|insufficient|lack of|without (?:more|further|additional)) (?:\w+ )?(?:information|mention|details?)\b"
-    rf"|\bnone of the (?:\w+ )?{_SOURCE}\b|\b(?:not|never|isn't|aren't) (?:\w+ )?(?:mentioned|provided|specified|stated|given|discussed|covered|addressed)"
-    rf" (?:\w+ )?(?:in|by)\b|\bsorry\b|\bi apologi[sz]e\b",
+    rf"|\b(?:{_SOURCE}|it|they|which|question)(?: \d+)?(?: (?:provided|given|above|retrieved|here))?"
+    r" (?:(?:do|does|did)(?: not|n't)|fails? to|lacks?) (?:\w+ )?(?:mention|provid|specif|contain|includ|state|say"
+    r"|discuss|address|give|cover|answer|offer|explain|describe|indicat|have|list|report|clarif|elaborat|detail|informat)"
+    r"|\b(?:no|not enough|insufficient|lack of|without (?:more|further|additional)) (?:\w+ )?"
+    rf"(?:information|mention|details?)\b|\bnone of the (?:\w+ )?{_SOURCE}\b"
+    r"|\b(?:not|never|isn't|aren't) (?:\w+ )?(?:mentioned|provided|specified|stated|given|discussed|covered|addressed)"
+    r" (?:\w+ )?(?:in|by)\b|\bsorry\b|\bi apologi[sz]e\b",
     re.IGNORECASE,
 )
 # Talk with the reader and about the answer itself, which no paper could support.
 _TALK = re.compile(
-    r"\b(?:let me know|feel free to|(?:not|n't) hesitate to|(?:happy|glad) to (?:help|assist)|i hope (?:this|that|these|it)"
+    r"\b(?:let me know|feel free to|(?:not|n't) hesitate to|(?:happy|glad) to (?:help|assist)|i hope (?:this|that|it)"
     r"|(?:further|other|more|any) questions|i can (?:also )?(?:help|answer)|anything else)\b"
     r"|\b(?:these|this|the|above|my) (?:\w+ )?(?:steps|instructions|information|answers?|interpretations?|suggestions"
     r"|recommendations?|values|summary|response) (?:is|are|was|were) (?:\w+ )?(?:based|limited|general|for)\b"
@@ -264,8 +268,8 @@ _UNITS = {
     name: row.split()[0]
     for row in (
         "% percent percents percentage point points pp;x × times fold;ms millisecond milliseconds;s sec secs second "
-        "seconds;min mins minute minutes;h hr hrs hour hours;day days;week weeks;month months;year years;kb;mb;gb;tb;hz;"
-        "khz;mhz;ghz;fps;bit bits;kg;mg;g;km;cm;mm;nm;w;kw;mw;kwh;°c;°f"
+        "seconds;min mins minute minutes;h hr hrs hour hours;day days;week weeks;month months;year years;kb;mb;gb;tb;"
+        "hz;khz;mhz;ghz;fps;bit bits;kg;mg;g;km;cm;mm;nm;w;kw;mw;kwh;°c;°f"
     ).split(";")
     for name in row.split()
 }
@@ -318,7 +322,7 @@ def _agree(said: Number, given: Number) -> bool:
     if {said.unit, given.unit} == {"%", ""} and abs(said.value - given.value) > slack:
         fraction, percent = sorted((said.value, given.value))
         return fraction <= 1.0 and abs(100 * fraction - percent) <= 1e-6
-    return (said.unit in ("", "%") and not given.unit or said.unit in ("", given.unit)) and abs(said.value - given.value) <= slack
+    return abs(said.value - given.value) <= slack and (said.unit == given.unit or not (said.unit and given.unit))
 
 
 _TOKEN = re.compile(r"(?<![^\W_])[^\W_]+(?:\.\d+)*(?:[-+\u2010\u2011][^\W_]+(?:\.\d+)*)*")
@@ -337,9 +341,9 @@ def names(text: str) -> tuple[str, ...]:
             parts.pop()  # "CLIP-based"
         while parts and (parts[0].islower() or parts[0][0].isdigit()) and not re.fullmatch(r"\d+D", parts[0]):
             parts.pop(0)  # "non-BERT", "7B-Instruct"; numbers are the other guard's
-        if not parts:
-            continue
         name = "-".join(parts)
+        if len(name) < 2:
+            continue
         before = text[: m.start()].rstrip()[-1:]
         inside = bool(before) and before not in _OPENING and text[m.start() - 1] != "-"
         marked = any(c.isupper() for c in name[1:].replace("-", "")) and not all(
@@ -400,7 +404,7 @@ def _negated(text: str, reach: int) -> list[set[str]]:
     """For each negation in `text`, the stems of the `reach` content words after it."""
     tokens = words(re.sub(r"n['\u2019]t\b", " not", text))
     cues = [i for i, token in enumerate(tokens) if token in _NEGATIONS]
-    return [set(stem_all([t for t in tokens[i + 1 :] if t not in STOPWORDS][:reach])) for i in cues]
+    return [set(stem_all([t for t in tokens[i + 1 : i + 12] if t not in STOPWORDS][:reach])) for i in cues]
 
 
 def polarity(sentence: str, evidence: str) -> str | None:

@@ -187,13 +187,15 @@ def read_jsonl(text: str, source: str, problems: list[Problem]) -> Iterator[Pape
 
 
 def find_papers(papers: Iterable[Paper], pattern: str) -> list[Paper]:
-    """Papers whose id is `pattern`, else whose title is, else whose title holds every word of it."""
+    """Papers whose id is `pattern`, else whose title or short name ("PROP" of "PROP: …") is, else whose
+    title holds every word of it."""
     papers = list(papers)
     if exact := [p for p in papers if p.paper_id == pattern]:
         return exact
-    key = " ".join(words(pattern))
-    if exact := [p for p in papers if " ".join(words(p.title)) == key]:
-        return exact
+    if key := words(pattern):
+        for cut in ("\0", ":"):
+            if exact := [p for p in papers if words(p.title.partition(cut)[0]) == key]:
+                return exact
     needles = fold(pattern).split()
     return [p for p in papers if all(needle in fold(p.title) or needle in p.paper_id for needle in needles)]
 

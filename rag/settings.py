@@ -45,13 +45,22 @@ class Settings:
     )
 
     # -- answers by a local model
+    mode: str = _setting(
+        "auto",
+        "Who answers: ollama, extractive, or auto (a model if a server answers).",
+        choices=("auto", "ollama", "extractive"),
+    )
     llm: str = _setting("", "Ollama model that answers; empty: the first one on the server that can.")
     ollama_host: str = _setting("", "Ollama server, as in OLLAMA_HOST; empty: OLLAMA_HOST, else 127.0.0.1:11434.")
     temperature: float = _setting(0.0, "Sampling temperature.", low=0.0, high=2.0)
     seed: int = _setting(42, "Sampling seed.", low=0)
     num_ctx: int = _setting(8192, "Longest context asked of the model, in tokens.", low=512)
     answer_tokens: int = _setting(512, "Longest answer, in tokens.", low=16)
-    think: str = _setting("off", "Reasoning before the answer, where the model can: off, on, low, medium or high.")
+    think: str = _setting(
+        "off",
+        "Reasoning before the answer, where the model can: off, on, low, medium or high.",
+        choices=("off", "on", "low", "medium", "high"),
+    )
     rewrite: bool = _setting(False, "Let the model, not a rule, rewrite a follow-up question for retrieval.")
     keep_alive: str = _setting("", "Time the model stays loaded, such as 10m or -1; empty: the server's default.")
     connect_timeout: float = _setting(2.0, "Seconds to wait for a connection to Ollama.", low=0.001)
@@ -164,6 +173,9 @@ def _convert(name: str, value: Any, origin: str) -> Any:
     except (ValueError, KeyError, TypeError):
         word = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
         raise UsageError(f"{name} = {value!r} ({origin}) must be {word}.", describe(name)) from None
+    choices = spec.metadata.get("choices")
+    if choices and value not in choices:
+        raise UsageError(f"{name} = {value!r} ({origin}) must be one of {', '.join(choices)}.", describe(name))
     low, high = spec.metadata.get("low"), spec.metadata.get("high")
     if kind in (int, float) and not (
         value == value and (low is None or value >= low) and (high is None or value <= high)

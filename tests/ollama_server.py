@@ -216,7 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _show(self, body: dict[str, Any]) -> None:
         model = self.fake.find(body.get("model", ""))
         if model is None:
-            return self._json({"error": f"model '{body.get('model')}' not found"}, 404)
+            self._json({"error": f"model '{body.get('model')}' not found"}, 404)
+            return
         arch = model.architecture
         info = {"general.architecture": arch, f"{arch}.context_length": model.context_length}
         reply: dict[str, Any] = {"template": "{{ .Prompt }}", "details": {"family": arch}, "model_info": info}
@@ -248,12 +249,15 @@ class _Handler(BaseHTTPRequestHandler):
         fake, name = self.fake, body.get("model", "")
         model = fake.find(name)
         if model is None:
-            return self._json({"error": f"model '{name}' not found"}, 404)
+            self._json({"error": f"model '{name}' not found"}, 404)
+            return
         capabilities = ["completion"] if model.capabilities is None else model.capabilities
         if "completion" not in capabilities:
-            return self._json({"error": f'"{name}" does not support chat'}, 400)
+            self._json({"error": f'"{name}" does not support chat'}, 400)
+            return
         if body.get("think") and "thinking" not in capabilities:
-            return self._json({"error": f'"{name}" does not support thinking'}, 400)
+            self._json({"error": f'"{name}" does not support thinking'}, 400)
+            return
         options = body.get("options") or {}
         num_ctx = fake.forced_num_ctx or min(options.get("num_ctx") or fake.default_num_ctx, model.context_length)
         fake.load(name if name in fake.models else f"{name}:latest", num_ctx, body.get("shift", True))
@@ -261,14 +265,16 @@ class _Handler(BaseHTTPRequestHandler):
         empty = {"role": "assistant", "content": ""}
         if not body.get("messages"):
             reason = "unload" if body.get("keep_alive") == 0 else "load"
-            return self._json(stamp | {"message": empty, "done": True, "done_reason": reason})
+            self._json(stamp | {"message": empty, "done": True, "done_reason": reason})
+            return
         tokens, refused = fake.fit(body, num_ctx)
         if refused:
-            return self._json(refused, 400)
+            self._json(refused, 400)
+            return
         counts = fake.counts(tokens)
         room = options.get("num_predict", -1)
         room = len(fake.reply) if room < 0 else room
-        if body.get("shift", True) is False:
+        if body.get("shift", True) is False and fake.newer_than(0, 12, 6):
             room = min(room, num_ctx - len(tokens))
         written = fake.reply[:room]
         final = (
@@ -280,7 +286,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if body.get("stream", True) is False:
             whole = "".join(chunk for chunk in written if isinstance(chunk, str))
-            return self._json(final | {"message": empty | {"content": whole}})
+            self._json(final | {"message": empty | {"content": whole}})
+            return
         self._start()
         for i, chunk in enumerate(written):
             said = {"content": chunk} if isinstance(chunk, str) else {"content": "", "thinking": chunk[0]}

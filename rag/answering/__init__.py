@@ -79,6 +79,7 @@ class Answer:
                 }
                 for c in self.citations
             ],
+            "notes": list(self.notes),
             "timings_ms": {name: round(value, 1) for name, value in self.timings_ms.items()},
         }
 
@@ -138,17 +139,26 @@ class Discarded:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """The model failed, as `message` says; an extractive answer follows what it had written (`partial`)."""
+
+    message: str
+    partial: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last event: the whole answer."""
 
     answer: Answer
 
 
-Event = Searched | Reading | Thinking | Delta | Discarded | Finished
+Event = Searched | Reading | Thinking | Delta | Discarded | Broken | Finished
 
 __all__ = [
     "ABSTENTION",
     "Answer",
+    "Broken",
     "Citation",
     "Delta",
     "Discarded",

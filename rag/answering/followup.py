@@ -14,12 +14,14 @@ _ELLIPSIS = re.compile(
 )
 # Words that stand for something said before. "That" only where it is not a conjunction.
 _POINTS_BACK = re.compile(
-    r"\b(?:it|its|they|them|their|theirs|these|those|this|he|she|his|her|former|latter|aforementioned|same ones?)\b"
+    r"\b(?:these|those|this|former|latter|aforementioned|same ones?)\b"
     r"|\bthat(?=\s*(?:[?.!,]|\Z|one\b|(?:paper|work|study|method|model|approach|technique|dataset|result|finding)s?\b))"
-    r"|\b(?:is|was|does|did|do|of|about|from|with|on|to|than|like) that\b(?!\s+\w+\s+(?:is|are|use|can)\b)"
-    r"|\bthe (?:first|second|third|last|other) (?:one|paper|two)?\b|\bwhich ones?\b|\bany others?\b|\banything else\b",
+    r"|\b(?:is|was|does|did|do|of|about|from|with|on|to|than|like) that\b"
+    r"|\bthe (?:first|second|third|last|other) (?:one|paper|two)s?\b|\bwhich ones?\b|\bany others?\b|\banything else\b",
     re.IGNORECASE,
 )
+_PRONOUN = re.compile(r"\b(?:it|its|they|them|their|theirs|he|she|his|her)\b", re.IGNORECASE)
+_NEW_CLAUSE = re.compile(r",|\b(?:and|or|but|when|if|while|because|since|which|that|as|after|before)\b", re.IGNORECASE)
 # Words that ask about a subject without naming one: a question of nothing but these leans on the one before.
 _GENERIC = frozenset(
     stem_all(
@@ -52,10 +54,17 @@ def retrieval_query(question: str, history: Sequence[Turn]) -> str:
 
 def _leans(question: str) -> bool:
     """Whether `question` cannot be understood alone."""
-    if _ELLIPSIS.match(question) or _POINTS_BACK.search(question):
+    if _ELLIPSIS.match(question) or _POINTS_BACK.search(question) or not _names_subject(question):
         return True
-    content = [word for word in words(question) if word not in STOPWORDS]
-    return all(stem in _GENERIC for stem in stem_all(content))
+    pronoun = _PRONOUN.search(question)
+    before = question[: pronoun.start()] if pronoun else ""
+    # "How does LoRA work, and what are its limits?" says itself what "its" means.
+    return pronoun is not None and not (_NEW_CLAUSE.search(before) and _names_subject(before))
+
+
+def _names_subject(text: str) -> bool:
+    content = [word for word in words(text) if word not in STOPWORDS]
+    return any(stem not in _GENERIC for stem in stem_all(content))
 
 
 def _content(text: str, seen: set[str]) -> list[str]:

@@ -21,7 +21,7 @@ from rag.answering import ABSTENTION, Citation, Delta, Discarded, Draft, Reading
 from rag.answering.followup import retrieval_query
 from rag.answering.markers import Markers, Reasoning, split_sentences, strip_markers
 from rag.answering.ollama import Card, Server, choose_model, think_value
-from rag.answering.prompt import Prompt, build, neutral
+from rag.answering.prompt import Prompt, build, message_tokens, neutral
 from rag.errors import GenerationFailed, ModelUnavailable, PromptTruncated
 from rag.retrieval import Search
 from rag.settings import Settings
@@ -29,8 +29,6 @@ from rag.text import words
 
 _SMALLEST_CONTEXT = 4096
 _THINKING_TOKENS = 2048  # beside the answer's own, where a model reasons first
-
-# --- answering -----------------------------------------------------------------------------------------
 
 Written = Reading | Thinking | Delta | Discarded | Draft
 _REFUSAL = words(ABSTENTION)
@@ -52,6 +50,11 @@ class OllamaAnswerer:
             self._card = choose_model(self.server, self.settings.llm)
         return self._card
 
+    @property
+    def limit(self) -> int:
+        """The longest context to ask for, in tokens: the cap, or what the model holds."""
+        return min(self.settings.num_ctx, self.card.context_length or self.settings.num_ctx)
+
     def query(self, question: str, history: Sequence[Turn] = ()) -> str:
         """What to search for: by rule, or by the model if the settings ask for that."""
         plain = retrieval_query(question, history)
@@ -60,15 +63,26 @@ class OllamaAnswerer:
         talk = "\n".join(f"Q: {neutral(t.question)}\nA: {neutral(strip_markers(t.answer))[:400]}" for t in history[-3:])
         task = "Rewrite the last question so that it can be understood alone. Write only the question.\n\n"
         messages = [{"role": "user", "content": f"{task}{talk}\n\nLast question: {neutral(question)}"}]
-        request = self._request(messages, self._context(2048), 96, "off")
         try:
-            text = "".join((line.get("message") or {}).get("content") or "" for line in self.server.chat(request))
+            text = "".join((line.get("message") or {}).get("content") or "" for line in self.chat(messages, 96))
         except ModelUnavailable:
             return plain
         reader = Reasoning()
         answer = "".join(part for kind, part in (*reader.feed(text), *reader.feed("", last=True)) if kind == "answer")
         line = next((line.strip() for line in answer.splitlines() if line.strip()), "")
         return line if 0 < len(line) <= 300 else plain
+
+    def chat(self, messages: list[dict[str, str]], tokens: int = 0) -> Generator[dict[str, Any], None, None]:
+        """Ollama's own objects for any other conversation; `tokens` is the most it may write, 0 the default.
+
+        Raises PromptTruncated where the messages do not fit the context.
+        """
+        wanted = self.settings.think if not tokens else "off"
+        reserved = tokens or self._reserved()
+        needed = message_tokens(messages) + reserved
+        if needed > self.limit:
+            raise self._too_long(f"About {needed} tokens do not fit into {self.limit}.", "")
+        yield from self.server.chat(self._request(messages, self._context(needed), reserved, wanted))
 
     def stream(self, question: str, search: Search, history: Sequence[Turn] = ()) -> Generator[Written, None, None]:
         """Answer `question` from `search.hits`: Reading, then Thinking, Delta and Discarded, and last a Draft.
@@ -77,19 +91,17 @@ class OllamaAnswerer:
         text, GenerationFailed (with what had streamed) after it, PromptTruncated if the model did not get
         the whole prompt.
         """
-        card, settings = self.card, self.settings
+        card = self.card
         if not search.hits:
             yield Delta(ABSTENTION)
             yield Draft(ABSTENTION, True, card.name, (Sentence(ABSTENTION),), (), ())
             return
-        think = think_value(card, settings.think)
-        reserved = settings.answer_tokens + (_THINKING_TOKENS if think else 0)
-        limit = min(settings.num_ctx, card.context_length or settings.num_ctx)
-        prompt = build(question, search.hits, history, max(0, limit - reserved))
+        reserved = self._reserved()
+        prompt = build(question, search.hits, history, max(0, self.limit - reserved))
         num_ctx = self._context(prompt.tokens + reserved)
         yield Reading(card.name, len(prompt.given))
         run = _Run(prompt)
-        request = self._request(list(prompt.messages), num_ctx, reserved, settings.think)
+        request = self._request(list(prompt.messages), num_ctx, reserved, self.settings.think)
         try:
             with closing(self.server.chat(request)) as lines:
                 for line in lines:
@@ -98,6 +110,7 @@ class OllamaAnswerer:
         except PromptTruncated as error:
             raise self._too_long(error.message, "") from error
         except ModelUnavailable as error:
+            yield from run.read({}, last=True)  # what a marker was held back for
             if run.text:
                 raise GenerationFailed(error.message, error.hint, run.text) from error
             raise
@@ -107,6 +120,10 @@ class OllamaAnswerer:
             spent = "spent all its tokens on reasoning" if run.thought else "wrote nothing"
             raise GenerationFailed(f"{card.name} {spent}.", "Raise answer_tokens, or take another model.")
         yield run.draft(card.name, self._notes(run, len(search.hits), len(history)))
+
+    def _reserved(self) -> int:
+        thinks = think_value(self.card, self.settings.think)
+        return self.settings.answer_tokens + (_THINKING_TOKENS if thinks else 0)
 
     def _request(self, messages: list[dict[str, str]], num_ctx: int, tokens: int, wanted: str) -> dict[str, Any]:
         settings = self.settings
@@ -135,13 +152,16 @@ class OllamaAnswerer:
 
         Another num_ctx makes the server load the model anew, so it grows in doublings and never shrinks.
         """
-        limit = min(self.settings.num_ctx, self.card.context_length or self.settings.num_ctx)
         if not self._num_ctx:
-            running = self.server.loaded()
-            self._num_ctx = running.get(self.card.name) or running.get(f"{self.card.name}:latest") or 0
+            self._num_ctx = self._window()
         if self._num_ctx < needed:
-            self._num_ctx = min(limit, max(_SMALLEST_CONTEXT, 1 << (needed - 1).bit_length()))
+            self._num_ctx = min(self.limit, max(_SMALLEST_CONTEXT, 1 << (needed - 1).bit_length()))
         return self._num_ctx
+
+    def _window(self) -> int:
+        """The context in tokens that the model is loaded with; 0 if it isn't, or the server doesn't say."""
+        running = self.server.loaded()
+        return running.get(self.card.name) or running.get(f"{self.card.name}:latest") or 0
 
     def _cut(self, prompt: Prompt, final: dict[str, Any], num_ctx: int) -> str:
         """How the server cut the prompt, judged by its counts; empty if it did not."""
@@ -149,8 +169,9 @@ class OllamaAnswerer:
         written = int(final.get("eval_count") or 0)
         if not read:
             return ""  # an old server with the whole prompt in its cache
-        if read >= num_ctx or read + written > num_ctx:
-            return f"The prompt filled the whole context of {num_ctx} tokens, so part of it was lost."
+        window = min(num_ctx, self._window() or num_ctx)  # something in between may have set a smaller one
+        if read >= window or read + written > num_ctx:
+            return f"The prompt filled the whole context of {window} tokens, so part of it was lost."
         if read < 0.8 * prompt.words and self._counts_cache():
             return f"The model read only {read} tokens of a prompt of more than {prompt.words}."
         return ""

@@ -4,6 +4,9 @@ Not llama-index's own `Ollama` class, for the reasons in `rag.answering.ollama`:
 prompt, refuses a prompt that does not fit, sets `think` by the model, and has the same errors and deadlines.
 """
 
+# mypy: disable-error-code="misc, untyped-decorator"
+# llama-index is not followed by mypy here, so its base class and decorators count as untyped.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -60,7 +63,7 @@ class LocalLLM(CustomLLM):
 
         def chunks() -> ChatResponseGen:
             reasoning, text = Reasoning(), ""
-            for line in self._answerer.raw_chat(plain):
+            for line in self._answerer.chat(plain):
                 content = (line.get("message") or {}).get("content") or ""
                 delta = ""
                 for kind, part in reasoning.feed(content, last=bool(line.get("done"))):

@@ -60,8 +60,11 @@ class Reasoning:
         else:
             match = None if self._thought else _STRAY_CLOSE.search(self._held)
             if match:
-                self._state, self._held, self._thought = "start", self._held[match.end() :], True
+                rest, self._held = self._held[: match.start()], self._held[match.end() :]
+                self._state, self._thought = "start", True
                 yield "discard", ""
+                if rest:
+                    yield "thinking", rest
                 return
             end = len(self._held) if last or self._thought else _safe(self._held, "\n", _CLOSING)
             if end:

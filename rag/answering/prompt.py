@@ -54,7 +54,7 @@ def build(question: str, hits: Sequence[Hit], history: Sequence[Turn], room: int
     History may take a third of the room; passages come first, and the first of them before any history.
     Raises PromptTruncated when not even one passage fits.
     """
-    asked = f"Answer from the passages and cite them by number.\n\nQuestion: {neutral(question).strip()}"
+    asked = _asked(question)
     left = room - estimate(INSTRUCTIONS) - estimate(asked) - estimate(_HEADING) - 2 * _MESSAGE_TOKENS
     turns, spent = _latest(history, left // 3)
     passages = _fitting(hits, left - spent)
@@ -72,7 +72,7 @@ def build(question: str, hits: Sequence[Hit], history: Sequence[Turn], room: int
     return Prompt(
         tuple(messages),
         tuple(hits[: len(passages)]),
-        sum(estimate(m["content"]) + _MESSAGE_TOKENS for m in messages),
+        message_tokens(messages),
         sum(len(m["content"].split()) for m in messages),
         len(turns),
     )
@@ -99,9 +99,19 @@ def estimate(text: str) -> int:
     return int(ascii_words / 3.5 + marks + others / 2) + 1
 
 
+def message_tokens(messages: Sequence[dict[str, str]]) -> int:
+    """Tokens of `messages` in a chat template, estimated high."""
+    return sum(estimate(m["content"]) + _MESSAGE_TOKENS for m in messages)
+
+
 def _data(text: str) -> str:
     # On one line no passage can start a line such as "User:"; its own [3] must not look like our numbers.
     return _NUMBER_IN_BRACKETS.sub(r"(\1)", neutral(" ".join(text.split())))
+
+
+def _asked(question: str) -> str:
+    # The same around every question, so that a turn reads the same when it has become history.
+    return f"Answer from the passages and cite them by number.\n\nQuestion: {neutral(question).strip()}"
 
 
 def _fitting(hits: Sequence[Hit], room: int) -> list[str]:
@@ -124,7 +134,7 @@ def _latest(history: Sequence[Turn], room: int) -> tuple[list[tuple[str, str]], 
     turns: list[tuple[str, str]] = []
     spent = 0
     for turn in reversed(history):
-        pair = neutral(turn.question).strip(), neutral(strip_markers(turn.answer)).strip()
+        pair = _asked(turn.question), neutral(strip_markers(turn.answer)).strip()
         tokens = sum(estimate(text) + _MESSAGE_TOKENS for text in pair)
         if spent + tokens > room:
             break

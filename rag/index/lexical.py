@@ -66,7 +66,7 @@ class Lexical:
     def document_frequency(self, stem: str) -> int:
         """Number of papers that use `stem`."""
         where = self.stems.column(stem)
-        return where.stop - where.start
+        return int(where.stop - where.start)
 
     def idf(self, stem: str) -> float:
         """Inverse document frequency in Lucene's form, ln(1 + (N - n + 0.5) / (n + 0.5))."""
@@ -91,7 +91,8 @@ class Lexical:
         from rapidfuzz import process
         from rapidfuzz.distance import OSA
 
-        near: list[tuple[str, float, int]] = process.extract(
+        extract: Any = process.extract  # its overloads do not know integer distances
+        near: list[tuple[str, int, int]] = extract(
             word, list(self._vocabulary), scorer=OSA.distance, score_cutoff=1, limit=None
         )
         known = [candidate for candidate, _, _ in near if len(candidate) >= SHORTEST_CORRECTED - 1]

@@ -1,0 +1,184 @@
+"""What a person reads: answers, searches and progress on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rag.answering import Answer, Event
+    from rag.papers import Paper
+    from rag.retrieval import Search
+
+
+def console_for(no_color: bool) -> Console:
+    """The console on stdout; colours also obey NO_COLOR and whether stdout is a terminal."""
+    from rich.console import Console
+
+    return Console(no_color=True if no_color else None, highlight=False)
+
+
+def show_stream(events: Iterator[Event], console: Console, thinking: bool = False) -> Answer:
+    """Print an answer while it comes, then its sources; return it whole.
+
+    `thinking` prints a model's reasoning too, dimmed. On KeyboardInterrupt the stream is closed, which
+    stops the model, and what has come stays printed.
+    """
+    from rich.text import Text
+
+    from rag.answering import Broken, Delta, Discarded, Finished, Reading, Searched, Thinking
+    from rag.text import printable
+
+    written = False
+    with closing(cast("Generator[Event, None, None]", events)), status(console) as tell:
+        for event in events:
+            match event:
+                case Searched(search):
+                    say_corrections(search)
+                    if search.query != search.question and not search.corrections:
+                        say(f"Searched for: {search.query}")
+                case Reading(model, papers):
+                    tell(f"{model} reads {papers} papers …")
+                case Thinking(text) if thinking:
+                    tell("")
+                    console.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
+                case Delta(text):
+                    tell("")
+                    line = Text(printable(text))
+                    line.highlight_regex(r"\[\d+\]", "cyan")
+                    console.print(line, end="", soft_wrap=True)
+                    written = True
+                case Discarded() | Broken() if written:
+                    # What streamed stays on the screen; the answer begins below it.
+                    why = "broken off" if isinstance(event, Broken) else "that was reasoning; the answer follows"
+                    console.print(Text(f"\n[{why}]\n", style="dim"))
+                    written = False
+                case Finished(answer):
+                    tell("")
+                    console.print()
+                    show_sources(answer, console)
+                    return answer
+                case _:
+                    pass
+    raise AssertionError("a stream ends with Finished")
+
+
+@contextmanager
+def status(console: Console) -> Iterator[Callable[[str], None]]:
+    """A function that shows one passing line on a terminal's stderr; an empty line takes it away."""
+    from rich.console import Console
+
+    if not sys.stderr.isatty():
+        yield lambda line: None
+        return
+    shown = Console(stderr=True, no_color=console.no_color).status("")
+
+    def tell(line: str) -> None:
+        if line:
+            shown.update(line)
+            shown.start()
+        else:
+            shown.stop()
+
+    try:
+        yield tell
+    finally:
+        shown.stop()
+
+
+def show_timings(answer: Answer) -> None:
+    """The timings of an answer, one line on stderr."""
+    per_second = "tokens_per_second"
+    parts = [f"{name} {ms:.0f} ms" for name, ms in answer.timings_ms.items() if name != per_second]
+    if per_second in answer.timings_ms:
+        parts.append(f"{answer.timings_ms[per_second]:.1f} tokens/s")
+    say(" · ".join(parts))
+
+
+def show_sources(answer: Answer, console: Console) -> None:
+    """The cited titles; for an abstention the nearest papers."""
+    if answer.abstained:
+        if answer.search.hits:
+            console.print("\nRelated, but they don't answer this:", style="dim")
+            for hit in answer.search.hits[:3]:
+                item(console, "  - ", hit.paper.title)
+        return
+    console.print("\nSources", style="bold")
+    for citation in answer.citations:
+        item(console, f"  [{citation.n}] ", citation.title)
+
+
+def show_search(found: Search, console: Console) -> None:
+    """The hits with their scores."""
+    say_corrections(found)
+    for hit in found.hits:
+        item(console, f"{hit.rank:3} ", hit.paper.title, "bold")
+        scores = f"{hit.score:.3f} (dense {hit.dense:.3f}, lexical {hit.lexical:.2f})"
+        item(console, "    ", f"{scores} · {hit.paper.paper_id}", "dim")
+
+
+def item(console: Console, label: str, text: str, style: str = "") -> None:
+    """`text` behind `label`: wrapped with a hanging indent on a terminal, one line in a pipe."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from rag.text import printable
+
+    if not console.is_terminal:
+        console.print(Text(label + printable(text)), soft_wrap=True)
+        return
+    row = Table.grid()
+    row.add_row(Text(label, style="cyan"), Text(printable(text), style=style))
+    console.print(row)
+
+
+def say_corrections(found: Search) -> None:
+    """What was searched for in place of what was typed, if anything."""
+    if found.corrections:
+        say("Searched for " + ", ".join(f"{new!r} instead of {old!r}" for old, new in found.corrections) + ".")
+
+
+def paper_json(paper: Paper, with_abstract: bool) -> dict[str, Any]:
+    """A paper as `rag papers --json` and `rag show --json` give it."""
+    record: dict[str, Any] = {
+        "paper_id": paper.paper_id,
+        "title": paper.title,
+        "date": paper.date,
+        "author_count": paper.author_count,
+        "votes": paper.votes,
+        "sources": list(paper.sources),
+    }
+    return record | ({"abstract": paper.abstract} if with_abstract else {})
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout: a line in a pipe, indented on a terminal."""
+    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def say(line: str) -> None:
+    """One line of talk on stderr."""
+    from rag.text import printable
+
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bar(label: str, unit: str = "papers") -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal's stderr, fed with (done, total); silence in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"{label}: starting", total=None)
+        yield lambda done, total: bar.update(task, description=label, completed=done, total=total or None)
