@@ -168,21 +168,21 @@ def read_jsonl(text: str, source: str, problems: list[Problem]) -> Iterator[Pape
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError("not a JSON object")
-            title = " ".join(str(record.get("title") or "").split())
-            abstract = str(record.get("abstract") or record.get("text") or "").strip()
+            title = " ".join(_string(record.get("title")).split())
+            abstract = _string(record.get("abstract") or record.get("text")).strip()
             if not title and not abstract:
                 raise ValueError("neither title nor abstract")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(Problem(source, number, str(error)))
             continue
         given = record.get("_id", record.get("id", record.get("paper_id")))
         date = record.get("date") or record.get("published") or record.get("year")
         yield Paper(
-            str(given) if given not in (None, "") else make_paper_id(title or abstract),
+            _string(given) if given not in (None, "") else make_paper_id(title or abstract),
             title or abstract[:80],
             abstract,
             (source,),
-            str(date) if date else None,
+            _string(date) or None,
         )
 
 
@@ -209,6 +209,11 @@ def _files(path: Path) -> list[Path]:
     except OSError as error:
         raise CorpusError(f"Cannot read {path}: {error.strerror}.", "Check the path and its permissions.") from error
     return [path]
+
+
+def _string(value: object) -> str:
+    """`value` as text that can be encoded: half a surrogate pair, which JSON can hold, becomes a "?"."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def read_text(path: Path) -> str:

@@ -40,17 +40,19 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206
 
 
 def fold(text: str) -> str:
-    """Search form of `text`: no accents, no LaTeX residue, lower case."""
+    """Search form of `text`: no accents, no LaTeX residue, lower case. Folding twice changes nothing."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", _INVISIBLE.sub("", text))
     if "\\" in text:
         text = _LATEX_ACCENT.sub(lambda m: m.group(1) or m.group(2), text)
         text = _LATEX_GROUP.sub(r"\1", text)
         text = _LATEX_ESCAPE.sub(r"\1", text)
-        text = _LATEX_COMMAND.sub(r"\1", text)
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", _INVISIBLE.sub("", text))
-        text = "".join(c for c in text if not unicodedata.combining(c))
-        return text.lower().translate(_LETTERS_APART)
-    return text.lower()
+        text = _LATEX_COMMAND.sub(r"\1", text).replace("\\", " ")
+    text = text.lower()
+    if not text.isascii():  # lower case may decompose further: "\u0130" is an i and a dot
+        text = unicodedata.normalize("NFKD", text.translate(_LETTERS_APART))
+        text = "".join(c for c in text if not unicodedata.combining(c)).translate(_LETTERS_APART)
+    return text
 
 
 def printable(text: str) -> str:

@@ -241,8 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
                     progress = {"total": size} | ({"completed": done} if done else {})
                     self._line({"status": f"pulling {layer[7:]}", "digest": layer} | progress)
             self._line({"status": "verifying sha256 digest"})
-            self._line({"status": "success"})
             self.fake.models[body["model"]] = FakeModel()
+            self._line({"status": "success"})
         self._end()
 
     def _chat(self, body: dict[str, Any]) -> None:
