@@ -172,17 +172,17 @@ def read_jsonl(text: str, source: str, problems: list[Problem]) -> Iterator[Pape
             abstract = _string(record.get("abstract") or record.get("text")).strip()
             if not title and not abstract:
                 raise ValueError("neither title nor abstract")
+            given = _string(record.get("_id", record.get("id", record.get("paper_id"))))
+            date = _string(record.get("date") or record.get("published") or record.get("year"))
         except (ValueError, RecursionError) as error:
             problems.append(Problem(source, number, str(error)))
             continue
-        given = record.get("_id", record.get("id", record.get("paper_id")))
-        date = record.get("date") or record.get("published") or record.get("year")
         yield Paper(
-            _string(given) if given not in (None, "") else make_paper_id(title or abstract),
+            given or make_paper_id(title or abstract),
             title or abstract[:80],
             abstract,
             (source,),
-            _string(date) or None,
+            date or None,
         )
 
 
@@ -212,8 +212,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _string(value: object) -> str:
-    """`value` as text that can be encoded: half a surrogate pair, which JSON can hold, becomes a "?"."""
-    return "" if value is None else str(value).encode("utf-8", "replace").decode()
+    """`value` as text. Raises ValueError for half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    text = "" if value is None else str(value)
+    text.encode()
+    return text
 
 
 def read_text(path: Path) -> str:
