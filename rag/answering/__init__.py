@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rag.grounding import Grounding, VerdictName
 from rag.retrieval import Hit, Search
 
 ABSTENTION = "The corpus does not answer this."
@@ -38,11 +39,36 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """Where a sentence's evidence stands: `text == abstract[start:end]` of the paper cited as [n]."""
+
+    n: int
+    paper_id: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sentence:
-    """One sentence of an answer, without its markers, and the numbers it cites."""
+    """One sentence of an answer, without its markers, the numbers it cites, and what verification found.
+
+    `verdict` is supported, partial, unsupported, miscited or not_a_claim (None before verification);
+    `support` in [0, 1], None for what is no claim; `reason` is for a reader; `repaired_from` holds the
+    citations before repair, None if nothing was changed.
+    """
 
     text: str
     citations: tuple[int, ...] = ()
+    verdict: VerdictName | None = None
+    support: float | None = None
+    reason: str = ""
+    evidence: Proof | None = None
+    repaired_from: tuple[int, ...] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The sentence in the JSON object of an answer."""
+        return asdict(self) | {"support": None if self.support is None else round(self.support, 4)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +85,12 @@ class Answer:
     search: Search
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what the reader should know: one plain line each
+    grounding: Grounding | None = None  # figures of the whole answer, once verified
+
+    @property
+    def unsupported(self) -> tuple[Sentence, ...]:
+        """Sentences that the retrieved papers do not support."""
+        return tuple(s for s in self.sentences if s.verdict == "unsupported")
 
     def as_json(self, id: str | None = None) -> dict[str, Any]:
         """The documented JSON object of `rag ask --json`."""
@@ -69,7 +101,7 @@ class Answer:
             "abstained": self.abstained,
             "mode": self.mode,
             "model": self.model,
-            "sentences": [{"text": s.text, "citations": list(s.citations)} for s in self.sentences],
+            "sentences": [s.as_json() for s in self.sentences],
             "citations": [
                 {
                     "n": c.n,
@@ -79,6 +111,8 @@ class Answer:
                 }
                 for c in self.citations
             ],
+            "grounding": asdict(self.grounding) if self.grounding else None,
+            "query": self.search.query,
             "notes": list(self.notes),
             "timings_ms": {name: round(value, 1) for name, value in self.timings_ms.items()},
         }
@@ -166,7 +200,9 @@ __all__ = [
     "Event",
     "Evidence",
     "Finished",
+    "Grounding",
     "Hit",
+    "Proof",
     "Reading",
     "Search",
     "Searched",
