@@ -1,6 +1,6 @@
 """`Assistant`: the one way a question takes through the program.
 
-    question -> Retriever.search -> answerer (extractive | Ollama) -> Answer
+    question -> Retriever.search -> answerer (extractive | Ollama) -> Verifier.verify -> Answer
 
 Every face (command line, chat, evaluation) calls this and renders what it yields.
 """
@@ -16,8 +16,10 @@ from rag.answering import Answer, Broken, Delta, Draft, Event, Finished, Searche
 from rag.answering.followup import retrieval_query
 from rag.answering.generative import OllamaAnswerer
 from rag.answering.ollama import address, listening
+from rag.answering.verify import Verifier
 from rag.errors import GenerationFailed, ModelUnavailable
 from rag.index.store import Index
+from rag.papers import Paper
 from rag.retrieval import Retriever, Search
 from rag.settings import Settings
 
@@ -28,6 +30,7 @@ class Assistant:
     def __init__(self, index: Index, settings: Settings) -> None:
         self.index, self.settings = index, settings
         self.retriever = Retriever(index, settings)
+        self.verifier = Verifier(index, self.retriever)
         self._ollama = OllamaAnswerer(settings)
 
     @classmethod
@@ -67,19 +70,22 @@ class Assistant:
         answer: Answer | None = None
         if generative:
             try:
-                answer = yield from self._generate(question, search, history)
+                answer, given = yield from self._generate(question, search, history)
             except ModelUnavailable as error:
                 if self.settings.mode == "ollama":
                     raise
                 note = f"{error} Quoting the papers instead."
                 yield Broken(note, error.partial if isinstance(error, GenerationFailed) else "")
         if answer is None:
-            answer = extractive.answer(self.retriever, search, self.settings)
+            answer, given = extractive.answer(self.retriever, search, self.settings)
             yield Delta(answer.text)
+        clock["answer"] = perf_counter()
+        answer = self.verifier.verify(answer, given, strict=self.settings.strict)
         now = perf_counter()
         timings = {
             "search": (clock["search"] - clock["start"]) * 1000,
-            "answer": (now - clock["search"]) * 1000,
+            "answer": (clock["answer"] - clock["search"]) * 1000,
+            "verify": (now - clock["answer"]) * 1000,
             "total": (now - clock["start"]) * 1000,
         }
         notes = (note, *answer.notes) if note else answer.notes
@@ -92,22 +98,26 @@ class Assistant:
                 return event.answer
         raise AssertionError("a stream ends with Finished")
 
-    def _generate(self, question: str, search: Search, history: Sequence[Turn]) -> Generator[Event, None, Answer]:
+    def _generate(
+        self, question: str, search: Search, history: Sequence[Turn]
+    ) -> Generator[Event, None, tuple[Answer, list[Paper]]]:
         with closing(self._ollama.stream(question, search, history)) as events:
             for event in events:
                 if not isinstance(event, Draft):
                     yield event
                     continue
-                return Answer(
-                    search.question,
-                    event.text,
-                    event.abstained,
-                    "ollama",
-                    event.model,
-                    () if event.abstained else event.sentences,
-                    event.citations,
-                    search,
-                    event.timings_ms,
-                    event.notes,
+                sentences = () if event.abstained else event.sentences
+                answer = Answer(
+                    question=search.question,
+                    text=event.text,
+                    abstained=event.abstained,
+                    mode="ollama",
+                    model=event.model,
+                    sentences=sentences,
+                    citations=event.citations,
+                    search=search,
+                    timings_ms=event.timings_ms,
+                    notes=event.notes,
                 )
+                return answer, [hit.paper for hit in event.given]
         raise AssertionError("a model's stream ends with its draft")

@@ -1,7 +1,7 @@
 """The command line: parses arguments, calls `Assistant`, renders what it returns. Nothing else.
 
 stdout carries the result, stderr the talk. Exit codes: 0 answered, 1 unexpected, 2 usage, 3 abstained,
-5 server or model unavailable, 6 index missing, unfit or broken, 130 interrupted.
+4 answered with unsupported sentences, 5 server or model unavailable, 6 index missing, unfit or broken, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,16 +20,26 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import typer  # noqa: E402
 
 from rag import errors  # noqa: E402
-from rag.render import console_for, paper_json, print_json, progress_bar, say, show_search, show_stream, show_timings  # noqa: E402
+from rag.render import (  # noqa: E402
+    console_for,
+    explain,
+    paper_json,
+    print_json,
+    progress_bar,
+    say,
+    show_search,
+    show_stream,
+    show_timings,
+)
 from rag.settings import Settings  # noqa: E402
 
 if TYPE_CHECKING:
-    from rag.answering import Turn
+    from rag.answering import Answer, Turn
     from rag.assistant import Assistant
     from rag.index import Report
     from rag.papers import Paper
 
-OK, UNEXPECTED, USAGE, ABSTAINED, UNAVAILABLE, INDEX, INTERRUPTED = 0, 1, 2, 3, 5, 6, 130
+OK, UNEXPECTED, USAGE, ABSTAINED, UNSUPPORTED, UNAVAILABLE, INDEX, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 # The first type that matches decides.
 EXIT_CODES: tuple[tuple[type[errors.RagError], int], ...] = (
     (errors.UsageError, USAGE),
@@ -94,10 +104,13 @@ def ask(
     no_color: ColorOption = False,
     timing: Annotated[bool, typer.Option("--timing", help="Print how long each part took.")] = False,
     show_thinking: Annotated[bool, typer.Option("--show-thinking", help="Print a model's reasoning, dimmed.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Remove sentences no retrieved paper supports.")] = False,
+    explain_: Annotated[bool, typer.Option("--explain", help="Print each sentence beside its evidence.")] = False,
+    bib: Annotated[Path | None, typer.Option("--bib", metavar="FILE", help="Write BibTeX of the cited papers.")] = None,
 ) -> None:
     """Answer a question from the corpus, every sentence with its source."""
     mode = mode or ("ollama" if model else None)
-    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model)
+    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model, strict=strict or None)
     if batch:
         assistant = _assistant(settings)
         raise typer.Exit(_batch(question, lambda i, q, history: assistant.ask(q, history).as_json(i)))
@@ -107,13 +120,20 @@ def ask(
         answer = assistant.ask(text)
         print_json(answer.as_json())
     else:
-        answer = show_stream(assistant.stream(text), console_for(no_color), show_thinking)
+        console = console_for(no_color)
+        answer = show_stream(assistant.stream(text), console, show_thinking)
+        if explain_:
+            explain(answer, console)
     for note in answer.notes:
         say(note)
     if timing:
         show_timings(answer)
+    if bib:
+        _write_bib(bib, assistant, answer)
     if answer.abstained:
         raise typer.Exit(ABSTAINED)
+    if answer.unsupported:
+        raise typer.Exit(UNSUPPORTED)
 
 
 @app.command()
@@ -247,6 +267,47 @@ def status(
             console.print(f"{name:28} {value}", markup=False, highlight=False, soft_wrap=True)
     if failure:
         _fail(failure)
+
+
+@app.command()
+def verify(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Text with citations and titles; - reads stdin.")],
+    json_: JsonOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    no_color: ColorOption = False,
+) -> None:
+    """Check any text with [n] and a list of titles, or titles in brackets, against the corpus."""
+    from rag.answering.foreign import check
+    from rag.papers import read_text
+
+    settings = _settings(set_, config, index_dir=index)
+    text = _stdin() if source == "-" else read_text(Path(source))
+    assistant = _assistant(settings)
+    checked = check(text, assistant.index, assistant.retriever, assistant.verifier)
+    answer = checked.answer
+    if json_:
+        result = answer.as_json()
+        print_json({n: result[n] for n in ("sentences", "citations", "grounding")} | {"unknown": list(checked.unknown)})
+    else:
+        explain(answer, console_for(no_color))
+    for title in checked.unknown:
+        say(f"Not in the corpus: {title}")
+    if answer.unsupported or checked.unknown or any(s.verdict == "miscited" for s in answer.sentences):
+        raise typer.Exit(UNSUPPORTED)
+
+
+@app.command(
+    "eval",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def eval_(context: typer.Context) -> None:
+    """Measure retrieval, answers and verdicts; compare runs; gate a change."""
+    from eval.cli import app as harness
+
+    harness(args=context.args or ["--help"], prog_name="rag eval")
 
 
 @app.command()
@@ -426,6 +487,18 @@ def _history(request: dict[str, Any], number: int) -> list[Turn]:
         return [Turn(str(turn["question"]), str(turn["answer"])) for turn in request.get("history") or []]
     except (TypeError, KeyError):
         raise errors.UsageError(f'Line {number}: "history" must be a list of {{"question", "answer"}}.') from None
+
+
+def _write_bib(path: Path, assistant: Assistant, answer: Answer) -> None:
+    """BibTeX of the papers whose citations survived verification."""
+    from rag.bibtex import bibtex
+
+    sound = {n for s in answer.sentences if s.verdict != "unsupported" for n in s.citations}
+    cited = [c.paper_id for c in answer.citations if c.n in sound]
+    try:
+        path.write_text("\n".join(bibtex(r.paper) for r in assistant.index.find(cited)), encoding="utf-8")
+    except OSError as error:
+        raise errors.UsageError(f"Cannot write {path}: {error.strerror}.", "Check --bib.") from error
 
 
 def _status(settings: Settings) -> tuple[dict[str, Any], errors.RagError | None]:

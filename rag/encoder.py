@@ -101,6 +101,19 @@ class DocumentEncoder:
         """Word pieces of `text`, without the special ones."""
         return len(self.model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
+    def encode_with_tokens(self, texts: list[str]) -> tuple[Vectors, list[Vectors]]:
+        """As `encode`, and beside it the last-layer states of each text's word pieces, (n, dimension), unit rows."""
+        encoded = self.model.encode_document(texts, batch_size=16, output_value=None, show_progress_bar=False)
+        vectors = np.stack([_unit_rows(e["sentence_embedding"].float().cpu().numpy()[None])[0] for e in encoded])
+        kept = [
+            np.flatnonzero(np.asarray(mask)[: self.max_tokens] == 0)
+            for mask in self.model.tokenizer(
+                texts, return_special_tokens_mask=True, truncation=True, max_length=self.max_tokens
+            )["special_tokens_mask"]
+        ]
+        states = [e["token_embeddings"].float().cpu().numpy()[rows] for e, rows in zip(encoded, kept, strict=True)]
+        return np.ascontiguousarray(vectors, dtype=np.float32), [_unit_rows(s) for s in states]
+
     def encode(self, texts: list[str], query: bool = False) -> Vectors:
         """Unit vectors, shape (len(texts), dimension), float32; query prompts applied where the model has them."""
         encode: Callable[..., Any] = self.model.encode_query if query else self.model.encode_document
@@ -110,9 +123,8 @@ class DocumentEncoder:
 
 @dataclass(frozen=True, slots=True)
 class TokenStates:
-    """Last-layer states of one text: `states` (n, dimension) unit rows, `offsets` in characters, piece `ids`."""
+    """Last-layer states of one text's n word pieces: `states` (n, dimension) unit rows, `offsets` in characters."""
 
-    ids: list[int]
     offsets: list[tuple[int, int]]
     states: Vectors
 
@@ -159,11 +171,13 @@ class QueryEncoder:
     def token_states(self, text: str) -> TokenStates:
         """Unit last-layer states of the pieces of `text`, the special pieces left out."""
         encoded = self.tokenizer.encode(text)
-        states = self._forward(encoded.ids)
         kept = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
-        chosen = states[kept]
-        norms = np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
-        return TokenStates([encoded.ids[i] for i in kept], [encoded.offsets[i] for i in kept], chosen / norms)
+        return TokenStates([encoded.offsets[i] for i in kept], _unit_rows(self._forward(encoded.ids)[kept]))
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """(start, end) in characters of the word pieces that `token_states` would give states for."""
+        encoded = self.tokenizer.encode(text)
+        return [o for o, special in zip(encoded.offsets, encoded.special_tokens_mask, strict=True) if not special]
 
     def _forward(self, ids: list[int]) -> Vectors:
         w = self._weight
@@ -199,6 +213,10 @@ class QueryEncoder:
         return found if found is not None else self.weights[f"bert.{name}"]
 
 
+def _unit_rows(x: Vectors) -> Vectors:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
 def _gelu(x: Vectors) -> Vectors:
     """x * Phi(x), Phi by formula 7.1.26 of Abramowitz & Stegun (error below 1.5e-7): NumPy has no erf."""
     z = np.abs(x) * np.float32(1 / sqrt(2))
@@ -232,6 +250,19 @@ class SlowQueryEncoder:
     def encode(self, text: str) -> Vectors:
         """The unit vector of `text`, shape (dimension,), float32."""
         return np.asarray(self.documents.encode([text], query=True)[0], dtype=np.float32)
+
+    def token_states(self, text: str) -> TokenStates:
+        """Unit last-layer states of the pieces of `text`, the special pieces left out."""
+        return TokenStates(self.offsets(text), self.documents.encode_with_tokens([text])[1][0])
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """(start, end) in characters of the word pieces that `token_states` would give states for."""
+        encoded = self.documents.model.tokenizer(
+            text, return_offsets_mapping=True, return_special_tokens_mask=True,
+            truncation=True, max_length=self.documents.max_tokens,
+        )  # fmt: skip
+        pairs = zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
+        return [(int(a), int(b)) for (a, b), special in pairs if not special]
 
 
 Encoder = QueryEncoder | SlowQueryEncoder

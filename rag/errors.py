@@ -39,6 +39,9 @@ class IndexDamaged(RagError):
     """The index is there but cannot be read or written."""
 
 
+REBUILD = "Run `rag index --rebuild`."  # the remedy for most damage
+
+
 class IndexLocked(IndexDamaged):
     """Another process is writing this index."""
 

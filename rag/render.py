@@ -8,12 +8,21 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from rag.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from rag.answering import Answer, Event
     from rag.papers import Paper
     from rag.retrieval import Search
+
+# Signs of sentences that are not fully supported, and their styles.
+MARKS: dict[str | None, tuple[str, str]] = {
+    "unsupported": ("\u2717", "red"),
+    "partial": ("~", "yellow"),
+}
 
 
 def console_for(no_color: bool) -> Console:
@@ -24,17 +33,18 @@ def console_for(no_color: bool) -> Console:
 
 
 def show_stream(events: Iterator[Event], console: Console, thinking: bool = False) -> Answer:
-    """Print an answer while it comes, then its sources; return it whole.
+    """Print an answer, then its sources; return it whole.
 
-    `thinking` prints a model's reasoning too, dimmed. On KeyboardInterrupt the stream is closed, which
-    stops the model, and what has come stays printed.
+    On a terminal the text appears while it is written, and once more, marked, if verification changed
+    or marked a sentence; a pipe gets the verified text alone. `thinking` prints a model's reasoning too,
+    dimmed. On KeyboardInterrupt the stream is closed, which stops the model, and what has come stays.
     """
     from rich.text import Text
 
     from rag.answering import Broken, Delta, Discarded, Finished, Reading, Searched, Thinking
-    from rag.text import printable
 
-    written = False
+    live = console.is_terminal
+    written = ""
     with closing(cast("Generator[Event, None, None]", events)), status(console) as tell:
         for event in events:
             match event:
@@ -49,23 +59,87 @@ def show_stream(events: Iterator[Event], console: Console, thinking: bool = Fals
                     console.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
                 case Delta(text):
                     tell("")
-                    line = Text(printable(text))
-                    line.highlight_regex(r"\[\d+\]", "cyan")
-                    console.print(line, end="", soft_wrap=True)
-                    written = True
-                case Discarded() | Broken() if written:
-                    # What streamed stays on the screen; the answer begins below it.
-                    why = "broken off" if isinstance(event, Broken) else "that was reasoning; the answer follows"
-                    console.print(Text(f"\n[{why}]\n", style="dim"))
-                    written = False
+                    written += text
+                    if live:
+                        console.print(_cited(text), end="", soft_wrap=True)
+                case Discarded() | Broken():
+                    if written:
+                        # What streamed stays; the answer begins below it.
+                        why = "broken off" if isinstance(event, Broken) else "that was reasoning; the answer follows"
+                        shown = "" if live else printable(written)
+                        console.print(Text(f"{shown}\n[{why}]\n", style="dim"), soft_wrap=True)
+                    written = ""
                 case Finished(answer):
                     tell("")
-                    console.print()
-                    show_sources(answer, console)
+                    show_answer(answer, console, written if live else None)
                     return answer
                 case _:
                     pass
     raise AssertionError("a stream ends with Finished")
+
+
+def show_answer(answer: Answer, console: Console, written: str | None = None) -> None:
+    """The verified text with its marks and their legend, then the sources; the text is not repeated if it
+    was `written` already and nothing about it changed."""
+    from rich.text import Text
+
+    flagged = {s.verdict for s in answer.sentences} & MARKS.keys()
+    if written is not None:
+        console.print()
+    if written is None or written != answer.text or flagged:
+        if written is not None:
+            console.print(Text("\nChecked against the papers:", style="bold"))
+        console.print(marked(answer), soft_wrap=True)
+    if flagged:
+        console.print()
+        for sentence in answer.sentences:
+            if sentence.verdict in MARKS:
+                sign, style = MARKS[sentence.verdict]
+                item(console, f"  {sign} ", f"{sentence.text[:60].rstrip()}… {sentence.reason}", style)
+    show_sources(answer, console)
+
+
+def marked(answer: Answer) -> Text:
+    """The text of an answer; a sentence without full support is followed by its sign."""
+    from rich.text import Text
+
+    text, at = Text(), 0
+    for sentence in answer.sentences:
+        end = sentence.span[1]
+        text.append_text(_cited(answer.text[at:end]))
+        at = end
+        if sentence.verdict in MARKS:
+            sign, style = MARKS[sentence.verdict]
+            text.append(f" {sign}", style)
+    return text.append_text(_cited(answer.text[at:]))
+
+
+def explain(answer: Answer, console: Console) -> None:
+    """Each sentence beside its verdict and evidence."""
+    from rich.text import Text
+
+    titles = {c.n: c.title for c in answer.citations}
+    console.print(Text("\nSentence by sentence", style="bold"))
+    for sentence in answer.sentences:
+        console.print()
+        item(console, "  ", sentence.text)
+        support = "" if sentence.support is None else f" (support {sentence.support:.2f})"
+        changed = f" · cited {list(sentence.repaired_from)} before" if sentence.repaired_from is not None else ""
+        reason = f": {sentence.reason}" if sentence.reason else ""
+        verdict = (sentence.verdict or "not checked").replace("_", " ")
+        item(console, "    ", f"{verdict}{support}{reason}{changed}", "bold")
+        if proof := sentence.evidence:
+            item(console, "    ", f"[{proof.n}] {titles.get(proof.n, proof.paper_id)}", "cyan")
+            item(console, "    ", f"“{proof.text}”", "dim")
+
+
+def _cited(text: str) -> Text:
+    """`text` with its [n] coloured."""
+    from rich.text import Text
+
+    line = Text(printable(text))
+    line.highlight_regex(r"\[\d+\]", "cyan")
+    return line
 
 
 @contextmanager
@@ -127,8 +201,6 @@ def item(console: Console, label: str, text: str, style: str = "") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rag.text import printable
-
     if not console.is_terminal:
         console.print(Text(label + printable(text)), soft_wrap=True)
         return
@@ -163,8 +235,6 @@ def print_json(value: Any) -> None:
 
 def say(line: str) -> None:
     """One line of talk on stderr."""
-    from rag.text import printable
-
     print(printable(line), file=sys.stderr, flush=True)
 
 

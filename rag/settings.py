@@ -44,6 +44,7 @@ class Settings:
         0.35, "Dense score of the best paper below which the corpus does not answer.", low=0.0, high=1.0
     )
 
+    strict: bool = _setting(False, "Remove sentences that the retrieved papers do not support.")
     # -- answers by a local model
     mode: str = _setting(
         "auto",

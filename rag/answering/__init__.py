@@ -53,6 +53,7 @@ class Proof:
 class Sentence:
     """One sentence of an answer, without its markers, the numbers it cites, and what verification found.
 
+    `span` is where it stands in `Answer.text`, markers included, in characters.
     `verdict` is supported, partial, unsupported, miscited or not_a_claim (None before verification);
     `support` in [0, 1], None for what is no claim; `reason` is for a reader; `repaired_from` holds the
     citations before repair, None if nothing was changed.
@@ -60,6 +61,7 @@ class Sentence:
 
     text: str
     citations: tuple[int, ...] = ()
+    span: tuple[int, int] = (0, 0)
     verdict: VerdictName | None = None
     support: float | None = None
     reason: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rag.answering import ABSTENTION, Answer, Citation, Evidence, Sentence
+from rag.papers import Paper
 from rag.retrieval import Retriever, Search, SentenceHit
 from rag.settings import Settings
 
@@ -31,17 +32,20 @@ _BROAD = re.compile(
 )
 
 
-def answer(retriever: Retriever, search: Search, settings: Settings) -> Answer:
-    """The extractive answer to `search.question`; it abstains where no hit is near enough.
+def answer(retriever: Retriever, search: Search, settings: Settings) -> tuple[Answer, list[Paper]]:
+    """The extractive answer to `search.question`, and the papers its numbers stand for; it
+    abstains where no hit is near enough.
 
     Where the question asks for several approaches, sentences of different papers come first; otherwise
     one sentence, and a second if it is nearly as good. Numbers are given in order of appearance.
     """
+    abstention = Answer(search.question, ABSTENTION, True, "extractive", None, (), (), search)
+    found = [hit.paper for hit in search.hits]
     if not search.hits or max(hit.dense for hit in search.hits) < settings.abstain_below:
-        return Answer(search.question, ABSTENTION, True, "extractive", None, (), (), search)
+        return abstention, found
     chosen = _choose(retriever.sentences(search), search.question, settings.max_sentences)
     if not chosen:  # the hits are titles without abstracts
-        return Answer(search.question, ABSTENTION, True, "extractive", None, (), (), search)
+        return abstention, found
     papers = list(dict.fromkeys(s.hit.paper.paper_id for s in chosen))
     number = {paper_id: n for n, paper_id in enumerate(papers, start=1)}
     chosen.sort(key=lambda s: (number[s.hit.paper.paper_id], s.start))
@@ -54,9 +58,15 @@ def answer(retriever: Retriever, search: Search, settings: Settings) -> Answer:
         )
         for paper_id, n in number.items()
     )
-    sentences = tuple(Sentence(s.text, (number[s.hit.paper.paper_id],)) for s in chosen)
-    text = "\n".join(f"{s.text} [{s.citations[0]}]" for s in sentences)
-    return Answer(search.question, text, False, "extractive", None, sentences, citations, search)
+    text = ""
+    sentences: list[Sentence] = []
+    for s in chosen:
+        n = number[s.hit.paper.paper_id]
+        start = len(text) + 1 if text else 0
+        text = f"{text}\n{s.text} [{n}]".lstrip("\n")
+        sentences.append(Sentence(s.text, (n,), (start, len(text))))
+    given = sorted(found, key=lambda paper: number.get(paper.paper_id, len(number) + 1))
+    return Answer(search.question, text, False, "extractive", None, tuple(sentences), citations, search), given
 
 
 def _choose(candidates: list[SentenceHit], question: str, most: int) -> list[SentenceHit]:

@@ -286,9 +286,9 @@ def split_sentences(text: str, given: int) -> tuple[Sentence, ...]:
         cited = tuple(dict.fromkeys(int(m["n"]) for m in marks))
         if sentences and not re.search(r"\w", bare):
             last = sentences[-1]
-            sentences[-1] = Sentence(last.text, tuple(dict.fromkeys((*last.citations, *cited))))
+            sentences[-1] = Sentence(last.text, tuple(dict.fromkeys((*last.citations, *cited))), (last.span[0], end))
         elif bare:
-            sentences.append(Sentence(bare, cited))
+            sentences.append(Sentence(bare, cited, (start, end)))
     return tuple(sentences)
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag.encoder import DocumentEncoder, Vectors, locate, reproduces, verify_weights, weights_hash
-from rag.errors import IndexDamaged, IndexLocked, IndexMissing, IndexUnfit
+from rag.errors import REBUILD, IndexDamaged, IndexLocked, IndexMissing, IndexUnfit
 from rag.index import lexical
 from rag.index.chroma import Writer, passage_text
 from rag.index.passport import SCHEMA, Passport, weights_stamp
@@ -26,6 +27,7 @@ from rag.index.store import (
     CURRENT,
     GENERATIONS,
     SCHEMA_SQL,
+    TOKENS,
     Index,
     Record,
     generation,
@@ -36,6 +38,9 @@ from rag.papers import Paper
 from rag.settings import Settings
 from rag.text import sentence_spans
 
+# Word-piece states keep their ranking at 128 int8 dimensions under a random orthogonal projection: support
+# scores on RAGTruth held out 0.767 / 0.840 (responses / sentences) against 0.767 / 0.841 for float16 at 384.
+TOKEN_DIMENSIONS = 128
 BATCH = 32  # papers encoded between two steps of the progress bar
 _PACKAGES = ("chromadb", "llama-index-core", "sentence-transformers", "torch", "bm25s", "numpy")
 # Queries whose vectors must come out the same from the NumPy pass and from the model itself.
@@ -190,50 +195,64 @@ def _write(
     passages: dict[str, list[Span]] = {}
     sentences: dict[str, list[Span]] = {}
     vectors: dict[str, Vectors] = {}
+    tokens: dict[str, Span] = {}  # first row and number of rows in tokens.int8
+    projection = old.projection if old is not None else _projection(encoder.dimension)
     progress(0, len(todo))
-    for at in range(0, len(todo), BATCH):
-        batch = todo[at : at + BATCH]
-        owners: list[Paper] = []
-        spans: list[tuple[str, int, int]] = []
-        for p in batch:
-            sentences[p.paper_id] = sentence_spans(p.abstract)
-            passages[p.paper_id] = passage_spans(p, sentences[p.paper_id], encoder)
-            owners += [p] * len(passages[p.paper_id])
-            spans += [(passage_id(p.paper_id, n), a, b) for n, (a, b) in enumerate(passages[p.paper_id])]
-        writer.add(
-            owners, spans, encoder.encode([passage_text(p, a, b) for p, (_, a, b) in zip(owners, spans, strict=True)])
-        )
-        encoded = encoder.encode([p.abstract[a:b] for p in batch for a, b in sentences[p.paper_id]] or [""])
-        first = 0
-        for p in batch:
-            count = len(sentences[p.paper_id])
-            vectors[p.paper_id] = encoded[first : first + count]
-            first += count
-        progress(at + len(batch), len(todo))
-    for paper_id in kept:
-        assert old is not None
-        record = before[paper_id]
-        passages[paper_id], sentences[paper_id] = list(record.passages), list(record.sentences)
-        vectors[paper_id] = old.sentence_vectors(record)
+    with (target / TOKENS).open("wb") as file:
+        rows = 0
+        for at in range(0, len(todo), BATCH):
+            batch = todo[at : at + BATCH]
+            owners: list[Paper] = []
+            spans: list[tuple[str, int, int]] = []
+            for p in batch:
+                sentences[p.paper_id] = sentence_spans(p.abstract)
+                passages[p.paper_id] = passage_spans(p, sentences[p.paper_id], encoder)
+                owners += [p] * len(passages[p.paper_id])
+                spans += [(passage_id(p.paper_id, n), a, b) for n, (a, b) in enumerate(passages[p.paper_id])]
+            texts = [passage_text(p, a, b) for p, (_, a, b) in zip(owners, spans, strict=True)]
+            embedded, states = encoder.encode_with_tokens(texts)
+            writer.add(owners, spans, embedded)
+            for p, rows_of in zip(owners, states, strict=True):
+                file.write(_compact(rows_of @ projection).tobytes())
+                first, count = tokens.get(p.paper_id, (rows, 0))
+                tokens[p.paper_id] = first, count + len(rows_of)
+                rows += len(rows_of)
+            encoded = encoder.encode([p.abstract[a:b] for p in batch for a, b in sentences[p.paper_id]] or [""])
+            first = 0
+            for p in batch:
+                count = len(sentences[p.paper_id])
+                vectors[p.paper_id] = encoded[first : first + count]
+                first += count
+            progress(at + len(batch), len(todo))
+        for paper_id in kept:
+            assert old is not None
+            record = before[paper_id]
+            passages[paper_id], sentences[paper_id] = list(record.passages), list(record.sentences)
+            vectors[paper_id] = old.sentence_vectors(record)
+            file.write(old.raw_token_states(record).tobytes())
+            tokens[paper_id] = rows, record.tokens
+            rows += record.tokens
 
     total = sum(len(passages[p.paper_id]) for p in papers)
     if writer.count() != total:
-        raise IndexDamaged(f"Chroma holds {writer.count()} passages instead of {total}.", "rag index --rebuild")
+        raise IndexDamaged(f"Chroma holds {writer.count()} passages instead of {total}.", REBUILD)
     lines = sum(len(sentences[p.paper_id]) for p in papers)
     stacked = np.zeros((lines, encoder.dimension), dtype=np.float16)
-    with sqlite3.connect(target / "papers.sqlite") as database:
+    database = sqlite3.connect(target / "papers.sqlite")
+    with database:
         database.executescript(SCHEMA_SQL)
         first = 0
         for row, p in enumerate(papers):
             count = len(sentences[p.paper_id])
             stacked[first : first + count] = vectors[p.paper_id]
             database.execute(
-                "INSERT INTO papers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO papers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (row, p.paper_id, p.title, p.abstract, json.dumps(p.sources), p.date, p.author_count, p.votes, p.digest,
-                 json.dumps(passages[p.paper_id]), json.dumps(sentences[p.paper_id]), first),
+                 json.dumps(passages[p.paper_id]), json.dumps(sentences[p.paper_id]), first, *tokens[p.paper_id]),
             )  # fmt: skip
             first += count
     database.close()
+    np.save(target / "projection.npy", projection)
     np.save(target / "sentences.npy", stacked)
     lexical.build(target / "lexical", papers, passport.bm25_k1, passport.bm25_b, passport.title_repeat)
     _filled(passport, total, lines).write(target)
@@ -241,6 +260,18 @@ def _write(
     given = {p.paper_id for p in papers}
     removed = sum(paper_id not in given for paper_id in before)
     return Report(new, len(todo) - new, removed, len(kept), total, lines)
+
+
+def _projection(dimension: int) -> Vectors:
+    """A random orthogonal projection, (dimension, TOKEN_DIMENSIONS at most); stored with the index it was used for."""
+    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((dimension, dimension)))
+    return np.ascontiguousarray(basis[:, :TOKEN_DIMENSIONS], dtype=np.float32)
+
+
+def _compact(states: Vectors) -> NDArray[np.int8]:
+    """int8 rows, each scaled so that its largest value is 127."""
+    largest = np.maximum(np.abs(states).max(axis=1, keepdims=True, initial=0.0), 1e-12)
+    return np.asarray(np.rint(states * (127 / largest)), dtype=np.int8)
 
 
 def passage_spans(paper: Paper, sentences: Sequence[Span], encoder: DocumentEncoder) -> list[Span]:

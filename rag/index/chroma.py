@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rag.encoder import Vectors
-from rag.errors import IndexDamaged
+from rag.errors import REBUILD, IndexDamaged
 from rag.papers import Paper
 
 COLLECTION = "papers"
@@ -31,7 +31,7 @@ class Reader:
     def __init__(self, folder: Path, dimension: int) -> None:
         self.dimension = dimension
         if not (folder / "chroma.sqlite3").is_file():
-            raise IndexDamaged(f"{folder} holds no Chroma collection.", "rag index --rebuild")
+            raise IndexDamaged(f"{folder} holds no Chroma collection.", REBUILD)
         self._source: _Bindings | _Client
         try:
             self._source = _Bindings(folder)
@@ -59,7 +59,7 @@ class Reader:
         except Exception as error:
             raise _damaged(error) from error
         if len(found) != len(ids):
-            raise IndexDamaged(f"{len(ids) - len(found)} passages are missing from Chroma.", "rag index --rebuild")
+            raise IndexDamaged(f"{len(ids) - len(found)} passages are missing from Chroma.", REBUILD)
         matrix = np.asarray(vectors, dtype=np.float32)
         norms = np.maximum(np.linalg.norm(matrix, axis=1), 1e-12)
         return dict(zip(found, (matrix @ vector / norms).tolist(), strict=True))
@@ -162,4 +162,4 @@ def passage_text(paper: Paper, start: int, end: int) -> str:
 
 def _damaged(error: Exception) -> IndexDamaged:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return IndexDamaged(f"Chroma cannot read the index: {reason}.", "rag index --rebuild")
+    return IndexDamaged(f"Chroma cannot read the index: {reason}.", REBUILD)

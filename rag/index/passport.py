@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rag.encoder import locate, weights_hash
-from rag.errors import IndexDamaged, IndexUnfit
+from rag.errors import REBUILD, IndexDamaged, IndexUnfit
 from rag.settings import Settings
 
-SCHEMA = 1  # raised whenever the files of an index change their meaning
+SCHEMA = 2  # raised whenever the files of an index change their meaning
 NAME = "passport.json"
 
 
@@ -47,10 +47,12 @@ class Passport:
             record: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
             schema = record["schema"]
             if schema != SCHEMA:
-                raise IndexUnfit(f"schema: the index has version {schema}, this program reads {SCHEMA}.", "rag index")
+                raise IndexUnfit(
+                    f"schema: the index has version {schema}, this program reads {SCHEMA}.", "Run `rag index`."
+                )
             return cls(**record)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise IndexDamaged(f"The passport of the index cannot be read: {error}.", "rag index --rebuild") from error
+            raise IndexDamaged(f"The passport of the index cannot be read: {error}.", REBUILD) from error
 
     def write(self, folder: Path) -> None:
         """Write the passport into `folder`."""
@@ -81,7 +83,10 @@ class Passport:
         """Raises IndexUnfit, naming every field that differs and the command that mends it."""
         if misfits := self.misfits(settings):
             told = "; ".join(f"{name} is {have} in the index, {want} is asked for" for name, have, want in misfits)
-            raise IndexUnfit(f"The index does not fit: {told}.", "Rebuild it with the same settings: rag index")
+            raise IndexUnfit(
+                f"The index does not fit: {told}.",
+                "Run `rag index` with the same settings, or name another folder with --index.",
+            )
 
 
 def weights_stamp(model: str) -> str:

@@ -10,26 +10,29 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag.encoder import Vectors
-from rag.errors import IndexDamaged, IndexMissing
+from rag.errors import REBUILD, IndexDamaged, IndexMissing
 from rag.index.chroma import Reader
 from rag.index.lexical import Lexical
 from rag.index.passport import NAME, Passport
 from rag.papers import Paper
 from rag.settings import Settings
 
-CURRENT, GENERATIONS = "current", "generations"
+CURRENT, GENERATIONS, TOKENS = "current", "generations", "tokens.int8"
 
 SCHEMA_SQL = """
 CREATE TABLE papers (
     row INTEGER PRIMARY KEY, paper_id TEXT UNIQUE NOT NULL, title TEXT NOT NULL, abstract TEXT NOT NULL,
     sources TEXT NOT NULL, date TEXT, author_count INTEGER, votes INTEGER, digest TEXT NOT NULL,
-    passages TEXT NOT NULL, sentences TEXT NOT NULL, first_sentence INTEGER NOT NULL
+    passages TEXT NOT NULL, sentences TEXT NOT NULL, first_sentence INTEGER NOT NULL,
+    first_token INTEGER NOT NULL, tokens INTEGER NOT NULL
 );
 """
 _COLUMNS = (
-    "row, paper_id, title, abstract, sources, date, author_count, votes, digest, passages, sentences, first_sentence"
+    "row, paper_id, title, abstract, sources, date, author_count, votes, digest, passages, sentences, first_sentence, "
+    "first_token, tokens"
 )
 
 
@@ -42,6 +45,8 @@ class Record:
     passages: tuple[tuple[int, int], ...]
     sentences: tuple[tuple[int, int], ...]
     first_sentence: int
+    first_token: int
+    tokens: int
     digest: str
 
     def passage_id(self, ordinal: int) -> str:
@@ -68,12 +73,12 @@ def generation(folder: Path) -> Path:
         name = (folder / CURRENT).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         require_index_folder(folder)
-        raise IndexMissing(f"There is no index in {folder}.", "Build it: rag index") from None
+        raise IndexMissing(f"There is no index in {folder}.", "Run `rag index`.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise IndexDamaged(f"Cannot read the index in {folder}: {error}.", "Check --index or RAG_INDEX_DIR.") from error
     path = folder / GENERATIONS / name
     if not name or not (path / NAME).is_file():
-        raise IndexDamaged(f"The index in {folder} is incomplete.", "rag index --rebuild")
+        raise IndexDamaged(f"The index in {folder} is incomplete.", REBUILD)
     return path
 
 
@@ -100,10 +105,12 @@ class Index:
             )
             self.lexical = Lexical(folder / "lexical", passport.papers)
             self._sentences = np.load(folder / "sentences.npy", mmap_mode="r")
+            self.projection: Vectors = np.load(folder / "projection.npy")
+            self._tokens = np.memmap(folder / TOKENS, dtype=np.int8, mode="r").reshape(-1, self.projection.shape[1])
         except (OSError, ValueError, sqlite3.Error) as error:
-            raise IndexDamaged(f"The index cannot be read: {error}.", "rag index --rebuild") from error
+            raise IndexDamaged(f"The index cannot be read: {error}.", REBUILD) from error
         if self._sentences.shape != (passport.sentences, passport.dimension):
-            raise IndexDamaged("sentences.npy has another shape than the passport says.", "rag index --rebuild")
+            raise IndexDamaged("sentences.npy has another shape than the passport says.", REBUILD)
 
     @classmethod
     def open(cls, settings: Settings) -> Index:
@@ -151,6 +158,19 @@ class Index:
         first = record.first_sentence
         return np.asarray(self._sentences[first : first + len(record.sentences)], dtype=np.float32)
 
+    def token_states(self, record: Record) -> Vectors:
+        """States of the word pieces of `record`'s passages, projected to p dimensions: (record.tokens, p), unit rows.
+
+        Passage after passage, each with its title, as `Reader`'s passages were embedded; `projection`
+        (dimension, p) brings other states into the same space.
+        """
+        raw = np.asarray(self.raw_token_states(record), dtype=np.float32)
+        return np.asarray(raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1.0), dtype=np.float32)
+
+    def raw_token_states(self, record: Record) -> NDArray[np.int8]:
+        """The same as stored: int8 rows, each scaled to its largest value."""
+        return self._tokens[record.first_token : record.first_token + record.tokens]
+
     def _in(self, column: str, values: Sequence[object]) -> Iterator[Record]:
         return self._select(f"WHERE {column} IN ({','.join('?' * len(values))})", values)
 
@@ -159,14 +179,15 @@ class Index:
             for row in self._papers.execute(f"SELECT {_COLUMNS} FROM papers {where} ORDER BY row", tuple(values)):
                 yield _record(row)
         except sqlite3.Error as error:
-            raise IndexDamaged(f"papers.sqlite cannot be read: {error}.", "rag index --rebuild") from error
+            raise IndexDamaged(f"papers.sqlite cannot be read: {error}.", REBUILD) from error
 
 
 def _record(row: tuple[object, ...]) -> Record:
-    number, paper_id, title, abstract, sources, date, authors, votes, digest, passages, sentences, first = row
+    number, paper_id, title, abstract, sources, date, authors, votes, digest, passages, sentences, *places = row
     paper = Paper(
         str(paper_id), str(title), str(abstract), tuple(json.loads(str(sources))),
         date, authors, votes,  # type: ignore[arg-type]  # typed by the table
     )  # fmt: skip
     spans = [tuple((a, b) for a, b in json.loads(str(text))) for text in (passages, sentences)]
-    return Record(int(str(number)), paper, spans[0], spans[1], int(str(first)), str(digest))
+    first_sentence, first_token, tokens = (int(str(place)) for place in places)
+    return Record(int(str(number)), paper, spans[0], spans[1], first_sentence, first_token, tokens, str(digest))

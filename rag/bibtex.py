@@ -1,0 +1,29 @@
+"""BibTeX entries for papers, from what the corpus knows of them."""
+
+from __future__ import annotations
+
+import re
+
+from rag.papers import Paper
+from rag.text import words
+
+_SPECIAL = re.compile(r"(?<!\\)([&%$#_{}])")
+
+
+def bibtex(paper: Paper) -> str:
+    """One @misc entry: key, title (capitals kept), and year and month where the corpus has a date."""
+    fields = [("title", "{" + _SPECIAL.sub(r"\\\1", paper.title) + "}")]
+    year, _, rest = (paper.date or "").partition("-")
+    if year:
+        fields.append(("year", year))
+    if rest:
+        fields.append(("month", str(int(rest[:2]))))
+    body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields)
+    return f"@misc{{{key(paper)},\n{body}\n}}\n"
+
+
+def key(paper: Paper) -> str:
+    """A citation key: the title's first telling word, the year, and the id's hash."""
+    first = next((w for w in words(paper.title) if len(w) > 3), "paper")
+    tail = re.sub(r"[^A-Za-z0-9]", "", paper.paper_id)[-4:]
+    return f"{re.sub(r'[^a-z0-9]', '', first) or 'paper'}{(paper.date or '')[:4]}{tail}"
