@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from time import perf_counter
 
-from rag.answering import Answer, Broken, Delta, Draft, Event, Finished, Searched, Turn, extractive
+from rag.answering import ABSTENTION, Answer, Broken, Delta, Draft, Event, Finished, Searched, Turn, extractive
 from rag.answering.followup import retrieval_query
 from rag.answering.generative import OllamaAnswerer
 from rag.answering.ollama import address, listening
@@ -22,6 +22,8 @@ from rag.index.store import Index
 from rag.papers import Paper
 from rag.retrieval import Retriever, Search
 from rag.settings import Settings
+
+WITHHELD = "The model's answer was withheld: no retrieved paper says any of it."
 
 
 class Assistant:
@@ -77,10 +79,14 @@ class Assistant:
                 note = f"{error} Quoting the papers instead."
                 yield Broken(note, error.partial if isinstance(error, GenerationFailed) else "")
         if answer is None:
-            answer, given = extractive.answer(self.retriever, search, self.settings)
+            doubt = self.verifier.doubt(search, self.settings.abstain_below)
+            answer, given = extractive.answer(self.retriever, search, self.settings, doubt)
             yield Delta(answer.text)
         clock["answer"] = perf_counter()
         answer = self.verifier.verify(answer, given, strict=self.settings.strict)
+        if answer.mode == "ollama" and answer.sentences and not answer.supported:
+            # No paper says any of it: a guess, which is refused rather than marked.
+            answer = replace(answer, text=ABSTENTION, abstained=True, sentences=(), citations=(), notes=(WITHHELD,))
         now = perf_counter()
         timings = {
             "search": (clock["search"] - clock["start"]) * 1000,

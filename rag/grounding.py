@@ -589,3 +589,42 @@ def measure(judgements: Iterable[Judgement]) -> Grounding:
         novel_names=sum(len(j.novel_names) for j in claims),
         min_support=min(j.support for j in claims if j.support is not None),
     )
+
+
+# --- abstention ----------------------------------------------------------------------------------------
+
+# Details of an experiment that abstracts rarely give; asked for by name, hardly ever paraphrased.
+_DETAILS = tuple(
+    tuple(stem_all(detail.split()))
+    for detail in (
+        "gpu,gpus,tpu,tpus,epochs,batch size,learning rate,optimizer,random seed,temperature,layers,parameters,"
+        "hyperparameters,author,authors,affiliation,funding,license,licence,price,annotators,kappa,deviation,"
+        "perplexity,bleu,rouge,comet,f1,auc,auroc,memory,venue,conference,dropout,weight decay,warmup,vocabulary,"
+        "context length,backbone,hours"
+    ).split(",")
+)
+_ASKED = re.compile(r"\b(?:how (?:many|much|long)|what|which|who|whose)\b((?:\W+\w+){1,5})", re.IGNORECASE)
+
+
+def answerability(dense: float, asked: Claim, sources: Sequence[Source]) -> float:
+    """How far the retrieved papers are about the question, in [-1, 1].
+
+    The mean of the best paper's dense score and of the IDF-weighted mean, over the question's content
+    word pieces, of the highest cosine to any piece of one paper. Shared words are left out: a question
+    that names a paper shares many with it, whether or not the paper answers.
+    """
+    nearest = [float(match(asked, source).nearest @ asked.piece_weights) for source in sources if len(asked.states)]
+    return (dense + max(nearest, default=0.0)) / 2
+
+
+def missing_detail(question: str, abstracts: Iterable[str]) -> str | None:
+    """The detail of an experiment that `question` asks for and none of `abstracts` mentions, if any."""
+    asked = _ASKED.search(question)
+    if asked is None:
+        return None
+    wanted = f" {' '.join(stem_all(words(asked[1])))} "
+    for detail in _DETAILS:
+        if f" {' '.join(detail)} " in wanted:
+            held = any(set(detail) <= set(stem_all(words(abstract))) for abstract in abstracts)
+            return None if held else " ".join(w for w in words(asked[1]) if stem_all([w])[0] in detail)
+    return None

@@ -40,10 +40,7 @@ class Settings:
     correct_spelling: bool = _setting(True, "Correct question words the corpus never uses, at edit distance 1.")
     # -- extractive answers
     max_sentences: int = _setting(4, "Most sentences in an extractive answer.", low=1, high=50)
-    abstain_below: float = _setting(
-        0.35, "Dense score of the best paper below which the corpus does not answer.", low=0.0, high=1.0
-    )
-
+    abstain_below: float = _setting(0.42, "Answerability below which the corpus does not answer.", low=0.0, high=1.0)
     strict: bool = _setting(False, "Remove sentences that the retrieved papers do not support.")
     # -- answers by a local model
     mode: str = _setting(

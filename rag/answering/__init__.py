@@ -90,6 +90,11 @@ class Answer:
     grounding: Grounding | None = None  # figures of the whole answer, once verified
 
     @property
+    def supported(self) -> tuple[Sentence, ...]:
+        """Claims that a retrieved paper supports, at least in part."""
+        return tuple(s for s in self.sentences if s.verdict in ("supported", "partial", "miscited"))
+
+    @property
     def unsupported(self) -> tuple[Sentence, ...]:
         """Sentences that the retrieved papers do not support."""
         return tuple(s for s in self.sentences if s.verdict == "unsupported")

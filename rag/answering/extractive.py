@@ -32,16 +32,17 @@ _BROAD = re.compile(
 )
 
 
-def answer(retriever: Retriever, search: Search, settings: Settings) -> tuple[Answer, list[Paper]]:
-    """The extractive answer to `search.question`, and the papers its numbers stand for; it
-    abstains where no hit is near enough.
+def answer(retriever: Retriever, search: Search, settings: Settings, doubt: str = "") -> tuple[Answer, list[Paper]]:
+    """The extractive answer to `search.question`, and the papers its numbers stand for.
 
-    Where the question asks for several approaches, sentences of different papers come first; otherwise
-    one sentence, and a second if it is nearly as good. Numbers are given in order of appearance.
+    It abstains where there is a `doubt`, a line saying why the hits do not answer. Where the question
+    asks for several approaches, sentences of different papers come first; otherwise one sentence, and a
+    second if it is nearly as good. Numbers are given in order of appearance.
     """
-    abstention = Answer(search.question, ABSTENTION, True, "extractive", None, (), (), search)
     found = [hit.paper for hit in search.hits]
-    if not search.hits or max(hit.dense for hit in search.hits) < settings.abstain_below:
+    notes = (doubt,) if doubt else ()
+    abstention = Answer(search.question, ABSTENTION, True, "extractive", None, (), (), search, notes=notes)
+    if doubt:
         return abstention, found
     chosen = _choose(retriever.sentences(search), search.question, settings.max_sentences)
     if not chosen:  # the hits are titles without abstracts

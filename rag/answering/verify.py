@@ -18,11 +18,13 @@ from rag.grounding import (
     Claim,
     Judgement,
     Source,
+    answerability,
     bare,
     best_sentence,
     is_claim,
     judge,
     measure,
+    missing_detail,
     read_claim,
     read_source,
 )
@@ -30,9 +32,10 @@ from rag.grounding import Evidence as Found
 from rag.index.chroma import passage_text
 from rag.index.store import Index
 from rag.papers import Paper
-from rag.retrieval import Retriever
+from rag.retrieval import Retriever, Search
 from rag.text import terms
 
+_AS_NEAR = 0.9  # share of the best score from which a hit is as likely to be the paper that is meant
 _PASS = 1200  # characters of sentences encoded together, well inside the encoder's window
 
 
@@ -83,6 +86,19 @@ class Verifier:
         )
         grounding = measure(delivered)
         return replace(answer, text=text, sentences=sentences, citations=citations, notes=notes, grounding=grounding)
+
+    def doubt(self, search: Search, threshold: float) -> str:
+        """Why the hits seem not to answer the question, in one line; empty if they may."""
+        if not search.hits:
+            return "Nothing was found."
+        near = [hit.paper for hit in search.hits if hit.score >= _AS_NEAR * search.hits[0].score]
+        if detail := missing_detail(search.question, [f"{p.title} {p.abstract}" for p in near]):
+            return f"The nearest abstracts do not mention {detail}."
+        (asked,) = self._claims([search.query], [True])
+        sources = [self.source(hit.paper.paper_id) for hit in search.hits]
+        dense = max(hit.dense for hit in search.hits)
+        score = answerability(dense, asked, sources) if asked else dense
+        return "" if score >= threshold else f"No paper is near enough ({score:.2f}, at least {threshold:g} is needed)."
 
     def judge(
         self, question: str, sentences: Sequence[Sentence], given: Sequence[Paper]
