@@ -1,0 +1,380 @@
+"""`rag eval`: parses arguments, runs the harness, prints what it returns.
+
+Exit codes: 0 passed, 1 a gate is breached (or the lint found something), 2 usage, or a fault that kept the
+evaluation from measuring anything: a missing index or model, a stale recording, questions that ended in an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rag import errors
+from rag.settings import Settings
+
+if TYPE_CHECKING:
+    from eval.gates import Comparison
+    from eval.metrics import Estimate
+    from rag.assistant import Assistant
+
+PASSED, BREACHED, FAULT = 0, 1, 2
+
+app = typer.Typer(
+    name="eval",
+    help="Measure retrieval, answers and verdicts; compare runs; gate a change.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+IndexOption = Annotated[str | None, typer.Option("--index", metavar="DIR", help="Folder of the index.")]
+ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Settings file (rag.toml).")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="Any setting; may be repeated.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+QuestionsOption = Annotated[Path | None, typer.Option("--questions", metavar="DIR", help="Folder of question files.")]
+
+
+@app.command()
+def retrieval(
+    beir: Annotated[Path, typer.Option("--beir", metavar="DIR", help="corpus.jsonl, queries.jsonl and qrels.tsv.")],
+    json_: JsonOption = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Index a collection in BEIR's field names in a scratch folder and score the ranking of its queries."""
+    with _faults():
+        settings = _settings(set_, config)
+        from eval.beir import evaluate, read
+
+        collection = read(beir)
+        with _progress("Indexing") as indexing, _progress("Searching") as searching:
+            result = evaluate(collection, settings, indexing, searching)
+    for problem in collection.problems:
+        _say(f"skipped: {problem}")
+    if json_:
+        _print_json(result.as_json())
+        return
+    size = f"{len(collection.papers):,} documents, {len(collection.queries):,} queries"
+    _table(f"{collection.name}: {size}", {name: [estimate] for name, estimate in result.estimates.items()}, [""])
+
+
+@app.command()
+def grounding(
+    file: Annotated[Path, typer.Argument(help="Labelled responses (RAGTruth's fields) or claims (SciFact's), JSONL.")],
+    limit: Annotated[int, typer.Option(help="That many responses, evenly spread; 0 is all.", min=0)] = 0,
+    json_: JsonOption = False,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Score the verifier on human labels: AUROC, balanced accuracy, F1, for responses and for sentences."""
+    with _faults():
+        settings = _settings(set_, config, index_dir=index)
+        from eval.grounding import LabelledVerifier, as_json, read, summarise
+        from rag.cli import _assistant
+
+        items = read(file)
+        if 0 < limit < len(items):
+            items = [items[i * len(items) // limit] for i in range(limit)]
+        verifier = LabelledVerifier(_assistant(settings))
+        with _progress("Judging") as progress:
+            scored = []
+            for done, item in enumerate(items, start=1):
+                scored.append(verifier.score(item))
+                progress(done, len(items))
+        figures = summarise(scored)
+    if json_:
+        _print_json(as_json(file.name, scored, figures))
+        return
+    for level, estimates in figures.items():
+        _table(f"{file.name}: {level}", {name: [estimate] for name, estimate in estimates.items()}, [""])
+
+
+@app.command()
+def run(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the reports.")],
+    mode: Annotated[str, typer.Option(help="extractive, or ollama.")] = "extractive",
+    model: Annotated[list[str] | None, typer.Option(help="Model of the server; several go side by side.")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep what the models write.")] = None,
+    replay: Annotated[Path | None, typer.Option(metavar="DIR", help="Score recorded answers; asks no server.")] = None,
+    split: Annotated[str, typer.Option(help="dev or test; both by default.")] = "",
+    type_: Annotated[list[str] | None, typer.Option("--type", help="Questions of these types only.")] = None,
+    limit: Annotated[int, typer.Option(help="That many questions, evenly spread; 0 is all.", min=0)] = 0,
+    leave_one_out: Annotated[int, typer.Option(help="Questions asked again without their source.", min=0)] = 40,
+    sabotage: Annotated[int, typer.Option(help="Answers to damage, to prove the gates; 0 is none.", min=0)] = 40,
+    gates: Annotated[Path | None, typer.Option(metavar="FILE", help="Gates; eval/gates.toml by default.")] = None,
+    baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Earlier report to compare with.")] = None,
+    questions: QuestionsOption = None,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Ask every question, score every answer, write report.json, report.md, report.html and junit.xml, and gate."""
+    with _faults():
+        if mode not in ("extractive", "ollama"):
+            raise errors.UsageError(f"--mode {mode} is neither extractive nor ollama.")
+        if mode == "ollama" and not model:
+            raise errors.UsageError("--mode ollama needs --model.", "`rag models` lists what is there.")
+        if mode == "extractive" and (model or record or replay):
+            raise errors.UsageError("--model, --record and --replay go with --mode ollama.")
+        if record and replay:
+            raise errors.UsageError("--record and --replay exclude each other.")
+        settings = _settings(set_, config, index_dir=index, mode=mode)
+        from eval import questions as sets
+        from eval.gates import BASELINE, GATES, read_gates, read_report
+        from eval.report import assemble, write
+        from eval.run import Examiner, ask_all, summarise
+        from eval.sabotage import run_all
+        from rag.cli import _assistant as open_index
+
+        rules = read_gates(gates or GATES)
+        before = read_report(baseline) if baseline else (read_report(BASELINE) if BASELINE.is_file() else None)
+        everything = sets.read(questions or sets.FOLDER)
+        asked = sets.choose(everything, split, type_ or (), limit)
+        assistant = open_index(settings)
+        runs, proofs = [], []
+        for name in model or [""]:
+            examiner = Examiner(_answering(assistant, name, record, replay))
+            with _progress(f"Asking {name}".strip()) as progress:
+                outcomes = ask_all(examiner, asked, progress, leave_one_out)
+            runs.append(summarise(name or "extractive", outcomes, examiner.assistant.settings))
+            if sabotage and mode == "extractive":
+                kept = {q.id for q in sets.choose(asked, limit=sabotage)}
+                with _progress("Sabotage") as progress:
+                    proofs = run_all(examiner, [o for o in outcomes if o.question.id in kept], rules, progress)
+        report = assemble(runs, proofs, everything, asked, examiner, rules, before)
+        try:
+            write(report, out)
+        except OSError as error:
+            raise errors.UsageError(f"Cannot write {out}: {error.strerror}.") from None
+    _show(report)
+    _say(f"Reports in {out}: report.html, report.md, report.json, junit.xml")
+    _verdict(report)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(help="A report.json, or a baseline.")],
+    after: Annotated[Path, typer.Argument(help="The later report.json.")],
+    json_: JsonOption = False,
+) -> None:
+    """Compare two reports: every metric with the paired bootstrap, and the questions that turned bad or good."""
+    with _faults():
+        from eval.gates import compare, matching, read_report
+
+        old, new = read_report(before), read_report(after)
+        pairs = [(run, matching(run, old["runs"])) for run in new["runs"]]
+        compared = {run["name"]: compare(other, run) for run, other in pairs if other is not None}
+        if not compared:
+            raise errors.UsageError("The two reports have no run in common.", "Runs go by the name of their model.")
+    if json_:
+        _print_json({name: c.as_json() for name, c in compared.items()})
+        return
+    texts = {o["id"]: o.get("question", "") for run in new["runs"] for o in run["outcomes"]}
+    for name, c in compared.items():
+        _changes(name, c)
+        for title, ids in (("Turned bad", c.turned_bad), ("Turned good", c.turned_good)):
+            print(f"\n{title}: {len(ids)}")
+            for i in ids:
+                print(f"  {i}  {texts[i]}")
+        for title, ids in (("Only before", c.only_before), ("Only after", c.only_after)):
+            if ids:
+                print(f"\n{title}: {len(ids)} ({', '.join(ids[:5])}{', …' if len(ids) > 5 else ''})")
+
+
+@app.command()
+def gate(
+    report: Annotated[Path, typer.Argument(help="A report.json.")],
+    gates: Annotated[Path | None, typer.Option(metavar="FILE", help="Gates; eval/gates.toml by default.")] = None,
+    baseline: Annotated[Path | None, typer.Option(metavar="FILE", help="Earlier report to compare with.")] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Make this report the baseline instead.")] = False,
+) -> None:
+    """Gate a report: exit code 1 with a line for each breach, 2 where there is nothing to judge by."""
+    with _faults():
+        from eval.gates import BASELINE, GATES, baseline_of, read_gates, read_report
+        from eval.report import decide
+
+        found = read_report(report)
+        target = baseline or BASELINE
+        if accept:
+            text = json.dumps(baseline_of(found), ensure_ascii=False, separators=(",", ":"))
+            target.write_text(text.replace('{"id"', '\n{"id"') + "\n", encoding="utf-8")
+            _say(f"{target} is now {report}")
+            return
+        before = read_report(target) if baseline or target.is_file() else None
+        found = decide(found, read_gates(gates or GATES), before)
+    for decision in found["gates"]:
+        mark = "pass  " if decision["passed"] else "BREACH"
+        print(f"{mark}  {decision['run']}: {decision['name']}: {decision['detail']}")
+    _verdict(found)
+
+
+@app.command()
+def lint(json_: JsonOption = False, questions: QuestionsOption = None) -> None:
+    """Check the questions: fields, titles, key facts against the abstracts, leaks, repeats, counts, splits."""
+    with _faults():
+        from collections import Counter
+
+        from eval.questions import FOLDER, TYPES, read
+        from eval.questions import lint as check
+        from rag.papers import packaged_corpus, read_papers
+
+        asked = read(questions or FOLDER)
+        problems = check(asked, read_papers([packaged_corpus()])[0])
+    splits = Counter((q.type, q.split) for q in asked)
+    if json_:
+        counts = {kind: {s: splits[kind, s] for s in ("dev", "test")} for kind in TYPES}
+        _print_json({"questions": len(asked), "types": counts, "problems": problems})
+    else:
+        for problem in problems:
+            print(problem)
+        for kind in TYPES:
+            _say(f"{kind:24}{splits[kind, 'dev']:4} dev{splits[kind, 'test']:4} test")
+        _say(f"{len(asked)} questions, {len(problems)} problems")
+    if problems:
+        raise typer.Exit(BREACHED)
+
+
+# --- what the commands share -----------------------------------------------------------------------
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Whatever keeps the harness from measuring exits with FAULT: it is never a pass and never a breach."""
+    try:
+        yield
+    except errors.RagError as error:
+        _say(f"rag eval: {error}")
+        raise typer.Exit(FAULT) from error
+
+
+def _answering(assistant: Assistant, model: str, record: Path | None, replay: Path | None) -> Assistant:
+    """`assistant` answering by `model` (itself without one), whose server is recorded or replaced by a recording."""
+    if not model:
+        return assistant
+    from dataclasses import replace
+
+    from eval.tape import Tape
+    from rag.answering.generative import OllamaAnswerer
+    from rag.answering.ollama import Server
+    from rag.assistant import Assistant
+
+    answering = Assistant(assistant.index, replace(assistant.settings, llm=model))
+    answering.retriever = assistant.retriever
+    if folder := record or replay:
+        path = folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', model)}.jsonl"
+        tape = Tape(path, Server.of(answering.settings) if record else None)
+        answering._ollama = OllamaAnswerer(answering.settings, tape)
+    return answering
+
+
+def _verdict(report: dict[str, Any]) -> None:
+    """Exit as the report's gates demand."""
+    errors_ = sum(len(run.get("errors", [])) for run in report["runs"])
+    breaches = [g for g in report["gates"] if not g["passed"]]
+    for breach in breaches:
+        _say(f"BREACH {breach['run']}: {breach['name']}: {breach['detail']}")
+    if errors_:
+        _say(f"{errors_} questions ended in an error: this run proves nothing.")
+        raise typer.Exit(FAULT)
+    if breaches:
+        raise typer.Exit(BREACHED)
+    _say(f"{len(report['gates'])} gates passed.")
+
+
+def _show(report: dict[str, Any]) -> None:
+    """The figures of every run, side by side."""
+    from eval.metrics import METRICS, Estimate
+
+    runs = report["runs"]
+    rows = {METRICS[name].label: [Estimate(**run["metrics"][name]) for run in runs] for name in METRICS}
+    _table(f"{report['questions']['asked']} questions", rows, [run["name"] for run in runs])
+
+
+def _changes(name: str, comparison: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from eval.metrics import METRICS
+
+    table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+    for head in ("metric", "before", "after", "difference", "95% interval", "n", ""):
+        table.add_column(head, justify="left" if head == "metric" else "right", no_wrap=True)
+    for metric, change in comparison.metrics.items():
+        d = change.difference
+        better = (d.value or 0.0) * (-1 if METRICS[metric].better == "lower" else 1) > 0
+        word = ("better" if better else "worse") if change.significant and METRICS[metric].better else ""
+        table.add_row(
+            METRICS[metric].label, f"{change.before:.3f}", f"{change.after:.3f}", f"{d.value:+.3f}",
+            f"{d.low:+.3f} – {d.high:+.3f}", f"{d.n}", word,
+        )  # fmt: skip
+    console = Console(highlight=False)
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _settings(set_: list[str] | None, config: str | None, **flags: Any) -> Settings:
+    from rag.cli import _settings as settings
+
+    return settings(set_, config, **flags)
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal's stderr from its first step to its last; silence in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(label, total=None)
+
+    def step(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    try:
+        yield step
+    finally:
+        bar.stop()
+
+
+def _table(title: str, rows: dict[str, list[Estimate]], columns: Sequence[str]) -> None:
+    """Rows of estimates, a column a run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("metric")
+    for column in columns:
+        for head in (column or "value", "95% interval", "n"):
+            table.add_column(head, justify="right", no_wrap=True)
+    for name, estimates in rows.items():
+        cells: list[str] = []
+        for e in estimates:
+            known = e.value is not None
+            cells += [f"{e.value:.3f}" if known else "–", f"{e.low:.3f} – {e.high:.3f}" if known else "", f"{e.n}"]
+        table.add_row(name, *cells)
+    console.print(table, soft_wrap=not console.is_terminal)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

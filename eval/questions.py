@@ -1,0 +1,172 @@
+"""The questions: reading, the dev/test split, and the lint that keeps them honest.
+
+One JSON object a line in `eval/questions/*.jsonl`: `id`, `question`, `history` (earlier turns), `type`,
+`answerable`, `gold` (titles a right answer draws on), `acceptable` (titles that are no mistake to cite) and
+`key_facts` (short phrases of a gold abstract that a right answer contains).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from rag.answering import Turn
+from rag.errors import UsageError
+from rag.papers import Paper, read_text
+from rag.text import terms, words
+
+FOLDER = Path(__file__).parent / "questions"
+ANSWERABLE_TYPES = (
+    "fact", "method", "number", "compare", "synthesis", "yesno", "followup", "typo", "keyword", "multilingual",
+)  # fmt: skip
+UNANSWERABLE_TYPES = ("unanswerable_absent", "unanswerable_detail", "unanswerable_offtopic")
+TYPES = ANSWERABLE_TYPES + UNANSWERABLE_TYPES
+FEWEST, FEWEST_UNANSWERABLE, FEWEST_OF_A_TYPE = 200, 50, 10
+MOST_FROM_TITLE = 0.30  # share of a question's content stems that its gold titles may hold
+SAME_QUESTION = 88.0  # rapidfuzz token_sort_ratio from which two questions are one
+_FIELDS = {"id", "question", "history", "type", "answerable", "gold", "acceptable", "key_facts"}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question with what a right answer needs. `gold` and `acceptable` are titles."""
+
+    id: str
+    question: str
+    type: str
+    answerable: bool
+    gold: tuple[str, ...] = ()
+    acceptable: tuple[str, ...] = ()
+    key_facts: tuple[str, ...] = ()
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def split(self) -> str:
+        """ "dev" or "test", by the first byte of the id's SHA-256; fitting and tuning see dev only."""
+        return "dev" if hashlib.sha256(self.id.encode()).digest()[0] % 2 == 0 else "test"
+
+
+def read(folder: Path = FOLDER) -> list[Question]:
+    """All questions of `folder`, by file name and line. Raises UsageError for a line that is no question."""
+    files = sorted(folder.glob("*.jsonl"))
+    if not files:
+        raise UsageError(f"There are no questions in {folder}.", "Give a folder of .jsonl files with --questions.")
+    return [
+        _question(line, f"{file.name}:{number}")
+        for file in files
+        for number, line in enumerate(read_text(file).splitlines(), start=1)
+        if line.strip()
+    ]
+
+
+def _question(line: str, where: str) -> Question:
+    try:
+        record: dict[str, Any] = json.loads(line)
+        if missing := _FIELDS - record.keys():
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+        if unknown := record.keys() - _FIELDS:
+            raise ValueError(f"unknown {', '.join(sorted(unknown))}")
+        gold, acceptable, facts = (tuple(map(str, record[name])) for name in ("gold", "acceptable", "key_facts"))
+        history = tuple(Turn(str(turn["question"]), str(turn["answer"])) for turn in record["history"])
+        return Question(
+            str(record["id"]), str(record["question"]), str(record["type"]), bool(record["answerable"]),
+            gold, acceptable, facts, history,
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{where}: not a question: {error}.", "`rag eval lint` knows the fields.") from None
+
+
+def choose(questions: Iterable[Question], split: str = "", types: Sequence[str] = (), limit: int = 0) -> list[Question]:
+    """The questions of a split and of types (all by default); `limit` takes that many, evenly spread."""
+    chosen = [q for q in questions if split in ("", q.split) and (not types or q.type in types)]
+    if 0 < limit < len(chosen):
+        chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
+    if not chosen:
+        raise UsageError("No question is left to ask.", f"Splits are dev and test; types are {', '.join(TYPES)}.")
+    return chosen
+
+
+def lint(questions: Sequence[Question], papers: Sequence[Paper]) -> list[str]:
+    """What is wrong with the set as a whole and with each question, one line each; empty if nothing is."""
+    abstracts = {paper.title: paper.abstract for paper in papers}
+    found = [f"{i}: {n} questions have this id" for i, n in Counter(q.id for q in questions).items() if n > 1]
+    for q in questions:
+        found += [f"{q.id}: {problem}" for problem in _problems(q, abstracts)]
+    return found + _repeats(questions) + _counts(questions)
+
+
+def title_share(question: Question) -> float:
+    """Share of the question's distinct content stems that its gold titles hold, at worst over the titles."""
+    asked = set(terms(question.question))
+    return max((len(asked & set(terms(t))) / len(asked) for t in question.gold), default=0.0) if asked else 0.0
+
+
+def _problems(q: Question, abstracts: dict[str, str]) -> list[str]:
+    problems = [f"no paper is called {t!r}" for t in (*q.gold, *q.acceptable) if t not in abstracts]
+    if q.type not in TYPES:
+        return [*problems, f"unknown type {q.type!r}"]
+    if not words(q.question):
+        problems.append("the question is empty")
+    if q.answerable != (q.type in ANSWERABLE_TYPES):
+        problems.append(f"answerable is {q.answerable}, but the type is {q.type}")
+    if q.answerable and not (q.gold and q.key_facts):
+        problems.append("an answerable question needs gold papers and key facts")
+    if not q.answerable and (q.gold or q.key_facts):
+        problems.append("an unanswerable question has neither gold papers nor key facts")
+    if both := set(q.gold) & set(q.acceptable):
+        problems.append(f"gold and acceptable at once: {', '.join(sorted(both))}")
+    if len(set(q.gold)) < len(q.gold):
+        problems.append("a gold paper is named twice")
+    golden = {"compare": range(2, 3), "synthesis": range(3, 9)}.get(q.type)
+    if golden and len(q.gold) not in golden:
+        problems.append(f"{len(q.gold)} gold papers for a {q.type} question")
+    if (q.type == "followup") != bool(q.history):
+        problems.append("a follow-up, and only a follow-up, has a history")
+    texts = [abstracts.get(title, "") for title in q.gold]
+    for fact in q.key_facts:
+        if not words(fact) or len(words(fact)) > 12:
+            problems.append(f"key fact {fact!r} is not a short phrase")
+        if not any(fact in text for text in texts):
+            problems.append(f"key fact {fact!r} is in no gold abstract")
+    if q.type == "synthesis" and (bare := [t for t, a in zip(q.gold, texts, strict=True) if not _any(q.key_facts, a)]):
+        problems.append(f"no key fact is from {bare[0]!r}")
+    if (share := title_share(q)) >= MOST_FROM_TITLE:
+        problems.append(f"{share:.0%} of its content stems are in a gold title")
+    return problems
+
+
+def _any(facts: Sequence[str], abstract: str) -> bool:
+    return any(fact in abstract for fact in facts)
+
+
+def _repeats(questions: Sequence[Question]) -> list[str]:
+    from rapidfuzz.fuzz import token_sort_ratio
+
+    keys = [(q.id, " ".join(words(" ".join([*(t.question for t in q.history), q.question])))) for q in questions]
+    return [
+        f"{a}: nearly the same question as {b}"
+        for (a, one), (b, other) in combinations(keys, 2)
+        if token_sort_ratio(one, other) >= SAME_QUESTION
+    ]
+
+
+def _counts(questions: Sequence[Question]) -> list[str]:
+    found = []
+    unanswerable = sum(not q.answerable for q in questions)
+    if len(questions) < FEWEST:
+        found.append(f"{len(questions)} questions; at least {FEWEST} are needed")
+    if unanswerable < FEWEST_UNANSWERABLE:
+        found.append(f"{unanswerable} unanswerable questions; at least {FEWEST_UNANSWERABLE} are needed")
+    for kind in TYPES:
+        splits = Counter(q.split for q in questions if q.type == kind)
+        if splits.total() < FEWEST_OF_A_TYPE:
+            found.append(f"{splits.total()} questions of type {kind}; at least {FEWEST_OF_A_TYPE} are needed")
+        elif min(splits["dev"], splits["test"]) == 0:
+            found.append(f"all questions of type {kind} are in one split; rename one")
+    return found
