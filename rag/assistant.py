@@ -16,6 +16,7 @@ from rag.answering import ABSTENTION, Answer, Broken, Delta, Draft, Event, Finis
 from rag.answering.followup import retrieval_query
 from rag.answering.generative import OllamaAnswerer
 from rag.answering.ollama import address, listening
+from rag.answering.opinion import judges
 from rag.answering.verify import Verifier
 from rag.errors import GenerationFailed, ModelUnavailable
 from rag.index.store import Index
@@ -32,7 +33,7 @@ class Assistant:
     def __init__(self, index: Index, settings: Settings) -> None:
         self.index, self.settings = index, settings
         self.retriever = Retriever(index, settings)
-        self.verifier = Verifier(index, self.retriever)
+        self.verifier = Verifier(index, self.retriever, judges(settings))
         self._ollama = OllamaAnswerer(settings)
 
     @classmethod

@@ -73,6 +73,9 @@ ModeOption = Annotated[
     str | None, typer.Option("--mode", help="auto, extractive, or ollama (which fails where no model answers).")
 ]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Ollama model to answer with; means --mode ollama.")]
+JudgeOption = Annotated[
+    str | None, typer.Option("--judge", metavar="MODEL", help="Ollama model as a second opinion on doubtful sentences.")
+]
 QuestionArgument = Annotated[
     list[str] | None,
     typer.Argument(help="The question; - reads stdin. With --batch: a file, else stdin.", show_default=False),
@@ -106,11 +109,12 @@ def ask(
     show_thinking: Annotated[bool, typer.Option("--show-thinking", help="Print a model's reasoning, dimmed.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Remove sentences no retrieved paper supports.")] = False,
     explain_: Annotated[bool, typer.Option("--explain", help="Print each sentence beside its evidence.")] = False,
+    judge: JudgeOption = None,
     bib: Annotated[Path | None, typer.Option("--bib", metavar="FILE", help="Write BibTeX of the cited papers.")] = None,
 ) -> None:
     """Answer a question from the corpus, every sentence with its source."""
     mode = mode or ("ollama" if model else None)
-    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model, strict=strict or None)
+    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model, strict=strict or None, judge=judge)
     if batch:
         assistant = _assistant(settings)
         raise typer.Exit(_batch(question, lambda i, q, history: assistant.ask(q, history).as_json(i)))
@@ -272,6 +276,7 @@ def status(
 @app.command()
 def verify(
     source: Annotated[str, typer.Argument(metavar="FILE", help="Text with citations and titles; - reads stdin.")],
+    judge: JudgeOption = None,
     json_: JsonOption = False,
     index: IndexOption = None,
     config: ConfigOption = None,
@@ -282,7 +287,7 @@ def verify(
     from rag.answering.foreign import check
     from rag.papers import read_text
 
-    settings = _settings(set_, config, index_dir=index)
+    settings = _settings(set_, config, index_dir=index, judge=judge)
     text = _stdin() if source == "-" else read_text(Path(source))
     assistant = _assistant(settings)
     checked = check(text, assistant.index, assistant.retriever, assistant.verifier)
@@ -520,7 +525,22 @@ def _status(settings: Settings) -> tuple[dict[str, Any], errors.RagError | None]
         state = {errors.IndexMissing: "missing", errors.IndexUnfit: "unfit"}.get(type(error), "damaged")
         report["index"] |= {"state": state, "problem": str(error)}
         failure = error
+    report["ollama"] = _ollama(settings)
     return report, failure
+
+
+def _ollama(settings: Settings) -> dict[str, Any]:
+    """Whether a server answers where the settings point, and which of its models would write."""
+    from rag.answering.ollama import Server, address, choose_model
+
+    found: dict[str, Any] = {"host": str(address(settings)), "reachable": False}
+    try:
+        server = Server(address(settings), settings.connect_timeout, between=5.0)  # a status must not hang
+        found |= {"version": server.version(), "reachable": True}
+        found["model"] = choose_model(server, settings.llm).name
+    except errors.ModelUnavailable as error:
+        found["problem"] = str(error)
+    return found
 
 
 def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@
 
 over the union of the two top lists, with both scores exact for every candidate (convex combination of
 normalised scores: Bruch, Gai & Ingber 2023, ACM TOIS 42(1)). `dense` is the cosine of the paper's best
-passage, mixed with that of its best sentence; `lexical` is BM25 over stems plus stem pairs.
+passage, mixed with that of its best window of sentences; `lexical` is BM25 over stems plus stem pairs.
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ class Retriever:
             best[row] = max(range(len(passages)), key=passages.__getitem__)
             dense[row] = passages[best[row]]
             if record.sentences:
-                sentence = float((self.index.sentence_vectors(record) @ vector).max())
-                dense[row] += self.settings.sentence_weight * (sentence - dense[row])
+                window = _best_window(self.index.sentence_vectors(record), vector, self.settings.window)
+                dense[row] += self.settings.window_weight * (window - dense[row])
         w = self.settings.dense_weight
         # A list without any score above zero has nothing to say.
         top_dense = max([*dense.values(), 0.0]) or 1.0
@@ -203,6 +203,14 @@ class Retriever:
         for word, better in corrections.items():
             query = re.sub(rf"\b{re.escape(word)}\b", better, query)
         return query, tuple(corrections.items())
+
+
+def _best_window(sentences: Vectors, vector: Vectors, size: int) -> float:
+    """The highest cosine of `vector` to the mean of up to `size` adjacent rows of `sentences`."""
+    size = min(size, len(sentences))
+    sums = np.cumsum(np.vstack([np.zeros_like(sentences[:1]), sentences]), axis=0)
+    windows = sums[size:] - sums[:-size]
+    return float((windows @ vector / np.maximum(np.linalg.norm(windows, axis=1), 1e-9)).max())
 
 
 def _passage(record: Record, ordinal: int) -> Passage:

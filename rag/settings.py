@@ -31,7 +31,8 @@ class Settings:
     # -- retrieval
     k: int = _setting(5, "Papers retrieved for a question.", low=1, high=1000)
     dense_weight: float = _setting(0.5, "w in w*cos/max(cos) + (1-w)*bm25/max(bm25).", low=0.0, high=1.0)
-    sentence_weight: float = _setting(0.5, "Share of the best sentence in the dense score.", low=0.0, high=1.0)
+    window_weight: float = _setting(0.3, "Share of the best window of sentences in the dense score.", low=0.0, high=1.0)
+    window: int = _setting(3, "Sentences in such a window.", low=1, high=100)
     depth: int = _setting(100, "Length of the dense and the lexical list that are fused.", low=1, high=10000)
     bm25_k1: float = _setting(1.5, "BM25 term saturation (needs a new index).", low=0.0)
     bm25_b: float = _setting(0.75, "BM25 length normalisation (needs a new index).", low=0.0, high=1.0)
@@ -42,6 +43,8 @@ class Settings:
     max_sentences: int = _setting(4, "Most sentences in an extractive answer.", low=1, high=50)
     abstain_below: float = _setting(0.42, "Answerability below which the corpus does not answer.", low=0.0, high=1.0)
     strict: bool = _setting(False, "Remove sentences that the retrieved papers do not support.")
+    nli_model: str = _setting("", "An NLI cross-encoder (hub name or path) as a second opinion; empty: none.")
+    judge: str = _setting("", "An Ollama model as a second opinion on sentences in doubt; empty: none.")
     # -- answers by a local model
     mode: str = _setting(
         "auto",

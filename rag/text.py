@@ -120,6 +120,9 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
     opens_lower = following.group(1).islower()
     if text[stop] in "!?" and not opens_lower:
         return True
+    if stop > start and text[stop - 1].isspace():  # " . " in tokenised text, which is often all lower case
+        apart = text[start:stop].split()
+        return bool(apart) and len(apart[-1]) > 1
     before = re.search(r"[^\s(\[{\"'\u201c]*$", text[start:stop])
     word = before.group(0).lower() if before else ""
     if text[stop] == "." and stop + 1 <= len(text):

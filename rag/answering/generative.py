@@ -64,12 +64,10 @@ class OllamaAnswerer:
         task = "Rewrite the last question so that it can be understood alone. Write only the question.\n\n"
         messages = [{"role": "user", "content": f"{task}{talk}\n\nLast question: {neutral(question)}"}]
         try:
-            text = "".join((line.get("message") or {}).get("content") or "" for line in self.chat(messages, 96))
+            text = self.write(messages, 96)
         except ModelUnavailable:
             return plain
-        reader = Reasoning()
-        answer = "".join(part for kind, part in (*reader.feed(text), *reader.feed("", last=True)) if kind == "answer")
-        line = next((line.strip() for line in answer.splitlines() if line.strip()), "")
+        line = next((line.strip() for line in text.splitlines() if line.strip()), "")
         return line if 0 < len(line) <= 300 else plain
 
     def chat(self, messages: list[dict[str, str]], tokens: int = 0) -> Generator[dict[str, Any], None, None]:
@@ -83,6 +81,13 @@ class OllamaAnswerer:
         if needed > self.limit:
             raise self._too_long(f"About {needed} tokens do not fit into {self.limit}.", "")
         yield from self.server.chat(self._request(messages, self._context(needed), reserved, wanted))
+
+    def write(self, messages: list[dict[str, str]], tokens: int) -> str:
+        """All that the model writes in up to `tokens` tokens, without its reasoning. Raises what `chat` raises."""
+        text = "".join((line.get("message") or {}).get("content") or "" for line in self.chat(messages, tokens))
+        reader = Reasoning()
+        parts = (*reader.feed(text), *reader.feed("", last=True))
+        return "".join(part for kind, part in parts if kind == "answer")
 
     def stream(self, question: str, search: Search, history: Sequence[Turn] = ()) -> Generator[Written, None, None]:
         """Answer `question` from `search.hits`: Reading, then Thinking, Delta and Discarded, and last a Draft.

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from rag.answering import ABSTENTION, Answer, Citation, Evidence, Proof, Sentence
+from rag.answering.opinion import Judge, in_doubt, quoted_sentence, settle
 from rag.encoder import Vectors
 from rag.grounding import (
     Claim,
@@ -42,8 +43,9 @@ _PASS = 1200  # characters of sentences encoded together, well inside the encode
 class Verifier:
     """Judges sentences against the papers of one index."""
 
-    def __init__(self, index: Index, retriever: Retriever) -> None:
-        self.index, self.retriever = index, retriever
+    def __init__(self, index: Index, retriever: Retriever, judges: Sequence[Judge] = ()) -> None:
+        """`judges` are asked in turn about sentences in doubt; each may change the verdict."""
+        self.index, self.retriever, self.judges = index, retriever, judges
         self.source = lru_cache(maxsize=64)(self._source)
 
     def verify(self, answer: Answer, given: Sequence[Paper], repair: bool = True, strict: bool = False) -> Answer:
@@ -112,10 +114,28 @@ class Verifier:
         asked = frozenset(terms(question))
         sources = [self.source(paper.paper_id) for paper in given] if any(claims) else []
         judged = [
-            proof or judge(claim, sources, chosen, asked)
+            proof or self._settled(claim, sources, chosen, judge(claim, sources, chosen, asked))
             for proof, claim, chosen in zip(quoted, claims, cited, strict=True)
         ]
         return claims, judged
+
+    def _settled(
+        self, claim: Claim | None, sources: Sequence[Source], cited: Sequence[int], found: Judgement
+    ) -> Judgement:
+        """`found` after the second opinions, where they are asked for and called for."""
+        if claim is None or not sources or not in_doubt(claim.text, found):
+            return found
+        read = list(cited) or [found.evidence.paper if found.evidence else 0]
+        for ask in self.judges:
+            opinion = ask(claim.text, "\n".join(sources[i].text for i in read))
+            found = settle(found, opinion, ask.name, len(cited))
+            for i in read:
+                source = sources[i]
+                texts = [source.text[source.start + a : source.start + b] for a, b in source.spans]
+                if (at := quoted_sentence(opinion.quote, texts)) >= 0:
+                    found = replace(found, evidence=Found(i, texts[at], *source.spans[at]))
+                    break
+        return found
 
     def _claims(self, sentences: Sequence[str], cited: Sequence[bool]) -> list[Claim | None]:
         """The claim in each sentence, None where it is not one.

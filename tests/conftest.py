@@ -1,0 +1,156 @@
+"""Real components for every test: the packaged corpus, the real model, real Chroma folders, the CLI as a process.
+
+The index over the whole corpus is built once a session. `RAG_TEST_INDEX=DIR` keeps it in DIR between
+sessions, which saves that minute while tests are being written; DIR is brought up to date first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Nothing of the user's is read or written: set before any test imports rag or starts a process.
+KEPT_INDEX = os.environ.get("RAG_TEST_INDEX")
+_HOME = Path(tempfile.mkdtemp(prefix="rag-test-home-"))
+for _name in [n for n in os.environ if n.startswith(("RAG_", "OLLAMA_", "XDG_"))]:
+    del os.environ[_name]
+for _name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+    os.environ.pop(_name, None)
+os.environ |= {
+    "HOME": str(_HOME),
+    "XDG_DATA_HOME": str(_HOME / "data"),
+    "XDG_CONFIG_HOME": str(_HOME / "config"),
+    "XDG_CACHE_HOME": str(_HOME / "cache"),
+    "OLLAMA_HOST": "127.0.0.1:9",  # the discard port: no server answers there
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+from rag.assistant import Assistant  # noqa: E402
+from rag.encoder import DEFAULT_MODEL, DocumentEncoder, QueryEncoder, locate  # noqa: E402
+from rag.index import build  # noqa: E402
+from rag.papers import Paper, packaged_corpus, read_papers  # noqa: E402
+from rag.settings import Settings  # noqa: E402
+from rag.text import sentence_spans  # noqa: E402
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> list[Paper]:
+    """All papers of the packaged corpus."""
+    return read_papers([packaged_corpus()])[0]
+
+
+@pytest.fixture(scope="session")
+def index_dir(corpus: list[Paper], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index over the whole packaged corpus; shared, so read it only."""
+    folder = Path(KEPT_INDEX) if KEPT_INDEX else tmp_path_factory.mktemp("whole") / "index"
+    build(corpus, Settings(index_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(index_dir: Path) -> Settings:
+    """Default settings on the whole index."""
+    return Settings(index_dir=str(index_dir))
+
+
+@pytest.fixture(scope="session")
+def assistant(settings: Settings) -> Assistant:
+    """An assistant on the whole index."""
+    return Assistant.open(settings)
+
+
+@pytest.fixture(scope="session")
+def documents() -> DocumentEncoder:
+    """The model itself, by sentence-transformers."""
+    return DocumentEncoder(DEFAULT_MODEL, 512)
+
+
+@pytest.fixture(scope="session")
+def queries() -> QueryEncoder:
+    """The NumPy pass over the same weights."""
+    return QueryEncoder(locate(DEFAULT_MODEL), 512)
+
+
+@pytest.fixture(scope="session")
+def six(corpus: list[Paper]) -> list[Paper]:
+    """Six real papers, each cut down to the last three sentences of its abstract, so that they embed quickly."""
+    wanted = ("tulu-3-", "prop-", "b-prop-", "jina-clip-your-", "jina-clip-v2-", "reinforcement-fine-tuning-naturally-")
+    papers = [next(p for p in corpus if p.paper_id.startswith(start)) for start in wanted]
+    return [replace(p, abstract=p.abstract[sentence_spans(p.abstract)[-3][0] :]) for p in papers]
+
+
+@pytest.fixture(scope="session")
+def _six_index(six: list[Paper], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("six") / "index"
+    build(six, Settings(index_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture
+def small(_six_index: Path, tmp_path: Path) -> Settings:
+    """Settings on an index of `six` that the test may change or break."""
+    shutil.copytree(_six_index, tmp_path / "index")
+    return Settings(index_dir=str(tmp_path / "index"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a process of the command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def cli(index_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Run]]:
+    """`cli(*arguments, stdin=..., **environment)`: rag as a process on the whole index, in an empty folder.
+
+    `prefix` is put before the command, `cwd` is another folder to run it in.
+    """
+    folder = tmp_path_factory.mktemp("cwd")
+
+    def run(
+        *arguments: object,
+        stdin: str | bytes = b"",
+        prefix: tuple[str, ...] = (),
+        cwd: Path = folder,
+        **environment: str,
+    ) -> Run:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [*prefix, sys.executable, "-m", "rag.cli", *map(str, arguments)],
+            input=data,
+            capture_output=True,
+            cwd=cwd,
+            env=os.environ | {"RAG_INDEX_DIR": str(index_dir), "PYTHONUTF8": "1"} | environment,
+            timeout=120,
+        )
+        out, err = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
+        assert "Traceback" not in err, err
+        return Run(done.returncode, out, err)
+
+    yield run

@@ -1,0 +1,396 @@
+"""The command line as a process: what it prints where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rag.papers import Paper
+from rag.settings import Settings
+from tests.conftest import Run
+
+OK, USAGE, ABSTAINED, INDEX = 0, 2, 3, 6
+QUESTION = "what mitigates forgetting?"
+OFF_TOPIC = "Who won the 1998 football world cup?"
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]m")
+
+
+def one_line(text: str) -> bool:
+    return text.endswith("\n") and text.count("\n") == 1
+
+
+def promised(record: dict[str, Any], names: str) -> bool:
+    """Whether `record` has the documented fields in the documented order; others may stand between them."""
+    return [name for name in record if name in names.split()] == names.split()
+
+
+# --- ask and search --------------------------------------------------------------------------------
+
+
+def test_ask_prints_the_answer_and_the_cited_titles(cli: Callable[..., Run], corpus: list[Paper]) -> None:
+    run = cli("ask", QUESTION)
+    assert run.code == OK
+    answer, _, sources = run.out.partition("\nSources\n")
+    cited = dict(re.findall(r"^  \[(\d+)\] (.+)$", sources, re.MULTILINE))
+    assert (
+        list(cited)
+        == [str(n) for n in range(1, len(cited) + 1)]
+        == list(dict.fromkeys(re.findall(r"\[(\d+)\]", answer)))
+    )
+    assert set(cited.values()) <= {p.title for p in corpus}
+    assert "\x1b" not in run.out
+
+
+def test_ask_says_on_stderr_in_one_line_that_no_server_answered_and_what_to_do(cli: Callable[..., Run]) -> None:
+    run = cli("ask", QUESTION)
+    assert one_line(run.err) and "ollama" in run.err.lower() and "ollama" not in run.out.lower()
+
+
+def test_ask_json_has_the_documented_shape(cli: Callable[..., Run], corpus: list[Paper]) -> None:
+    run = cli("ask", QUESTION, "--json")
+    assert run.code == OK and one_line(run.out)
+    answer = run.json
+    assert promised(answer, "id question answer abstained mode model sentences citations timings_ms")
+    assert (answer["id"], answer["question"], answer["abstained"]) == (None, QUESTION, False)
+    assert (answer["mode"], answer["model"]) == ("extractive", None)
+    numbers = {c["n"] for c in answer["citations"]}
+    for sentence in answer["sentences"]:
+        assert promised(sentence, "text citations") and set(sentence["citations"]) <= numbers
+    abstracts = {p.paper_id: p.abstract for p in corpus}
+    for citation in answer["citations"]:
+        assert promised(citation, "n paper_id title evidence")
+        for e in citation["evidence"]:
+            assert promised(e, "text start end")
+            assert e["text"] == abstracts[citation["paper_id"]][e["start"] : e["end"]]
+    assert answer["timings_ms"] and all(value >= 0 for value in answer["timings_ms"].values())
+
+
+def test_search_json_has_the_documented_shape(cli: Callable[..., Run]) -> None:
+    run = cli("search", QUESTION, "--json", "-k", 3)
+    assert run.code == OK and run.err == ""
+    assert promised(run.json, "id question hits")
+    assert [h["rank"] for h in run.json["hits"]] == [1, 2, 3]
+    for hit in run.json["hits"]:
+        assert promised(hit, "rank paper_id title score dense lexical passage")
+
+
+def test_search_lists_titles_with_ids(cli: Callable[..., Run]) -> None:
+    run = cli("search", "catastrophik forgetting", "-k", 2)
+    assert run.code == OK and len(run.out.splitlines()) == 4
+    assert "catastrophic" in run.err and "catastrophik" not in run.out
+
+
+def test_an_unanswered_question_exits_3_and_says_so_on_stdout(cli: Callable[..., Run]) -> None:
+    run = cli("ask", OFF_TOPIC)
+    assert run.code == ABSTAINED and run.out.startswith("The corpus does not answer this.\n")
+    run = cli("ask", OFF_TOPIC, "--json")
+    assert run.code == ABSTAINED
+    assert run.json["abstained"] and run.json["sentences"] == run.json["citations"] == []
+
+
+def test_words_without_quotes_and_stdin_ask_the_same(cli: Callable[..., Run]) -> None:
+    runs = [cli("ask", "--json", *QUESTION.split()), cli("ask", "--json", "-", stdin=f"{QUESTION}\n")]
+    assert [r.json["answer"] for r in runs] == [cli("ask", "--json", QUESTION).json["answer"]] * 2
+    assert cli("search", "-", "--json", stdin=QUESTION).json["question"] == QUESTION
+
+
+def test_batch_answers_in_order_and_a_bad_line_in_its_place(cli: Callable[..., Run], tmp_path: Path) -> None:
+    requests = [
+        json.dumps({"id": "a", "question": QUESTION}),
+        "not json",
+        "",
+        json.dumps({"id": 3, "question": "  "}),
+        json.dumps({"id": 4}),
+        json.dumps({"id": 5, "question": QUESTION, "history": "none"}),
+        json.dumps([1]),
+        json.dumps({"id": "b", "question": OFF_TOPIC, "history": [{"question": "q", "answer": "a"}]}),
+    ]
+    run = cli("ask", "--batch", stdin="\n".join(requests))
+    assert [line["id"] for line in run.lines] == ["a", None, 3, 4, 5, None, "b"]
+    assert ["error" in line for line in run.lines] == [False, True, True, True, True, True, False]
+    assert run.lines[0]["answer"] == cli("ask", "--json", QUESTION).json["answer"] and run.lines[-1]["abstained"]
+    assert run.code == USAGE
+    (tmp_path / "q.jsonl").write_text(requests[0])
+    run = cli("search", "--batch", tmp_path / "q.jsonl", "-k", 2)
+    assert run.code == OK and run.lines[0]["id"] == "a" and len(run.lines[0]["hits"]) == 2
+
+
+# --- papers, show, status, help --------------------------------------------------------------------
+
+
+def test_papers_finds_titles_by_folded_words(cli: Callable[..., Run]) -> None:
+    run = cli("papers", 'T\\"ULU')
+    assert run.code == OK and run.out.startswith("TÜLU 3: ")
+    assert [p["title"][:6] for p in cli("papers", "tülu", "--json").json] == ["TÜLU 3"]
+    assert len(cli("papers", "--json").json) == 539
+    run = cli("papers", "xyzzy")
+    assert run.code == USAGE and run.out == "" and one_line(run.err)
+
+
+def test_show_prints_one_paper_and_where_it_came_from(cli: Callable[..., Run], corpus: list[Paper]) -> None:
+    paper = next(p for p in corpus if p.title.startswith("UniRL"))
+    run = cli("show", paper.paper_id, "--json")
+    assert run.json["abstract"] == paper.abstract and run.json["sources"] == list(paper.sources)
+    assert (run.json["author_count"], run.json["date"], run.json["votes"]) == (3, "2025-05-29", 2)
+    shown = cli("show", *paper.title.split()).out
+    assert (
+        paper.title in " ".join(shown.split())
+        and "3 authors" in shown
+        and paper.abstract[-40:] in " ".join(shown.split())
+    )
+    run = cli("show", "retrieval")
+    assert run.code == USAGE and run.out == "" and "Give an id" in run.err
+
+
+def test_status_shows_passport_counts_sizes_and_the_server(cli: Callable[..., Run], index_dir: Path) -> None:
+    run = cli("status", "--json")
+    assert run.code == OK
+    status = run.json
+    assert status["index"]["path"] == str(index_dir) and status["index"]["state"] == "ready"
+    assert status["index"]["bytes"] > 1_000_000
+    passport = status["passport"]
+    assert (passport["papers"], passport["dimension"], passport["embedding_model"]) == (539, 384, "all-MiniLM-L6-v2")
+    assert {"schema", "weights", "pooling", "prefix", "chunking", "corpus", "versions"} <= set(passport)
+    assert "539" in cli("status").out
+    assert "ollama" in status, "reachable or not"
+
+
+def test_status_without_an_index_says_so(cli: Callable[..., Run], tmp_path: Path) -> None:
+    run = cli("status", "--json", "--index", tmp_path / "none")
+    assert run.code == INDEX and run.json["index"]["state"] == "missing" and "rag index" in run.err
+
+
+def test_help_names_every_command_and_completion(cli: Callable[..., Run]) -> None:
+    run = cli("--help")
+    assert run.code == OK
+    assert all(f" {name} " in run.out for name in ("ask", "search", "index", "papers", "show", "status"))
+    assert "--install-completion" in run.out
+    for name in ("ask", "search", "index", "papers", "show", "status"):
+        assert cli(name, "--help").code == OK
+
+
+def test_every_command_a_hint_names_exists(cli: Callable[..., Run]) -> None:
+    run = cli("ask", "--set", "nonsense=1", QUESTION)
+    assert run.code == USAGE
+    for command in re.findall(r"`rag (\w+)", run.err):
+        assert cli(command, "--help").code == OK, f"rag {command} is named by: {run.err}"
+
+
+def test_install_completion_works_for_bash(cli: Callable[..., Run], tmp_path: Path) -> None:
+    run = cli("--install-completion", "bash", HOME=str(tmp_path))
+    assert run.code == OK and "installed" in run.out
+    assert any(f.is_file() for f in tmp_path.rglob("*"))
+
+
+def test_colours_are_left_out_on_request(cli: Callable[..., Run]) -> None:
+    assert COLOUR.search(cli("ask", QUESTION, FORCE_COLOR="1").out)
+    assert not COLOUR.search(cli("ask", QUESTION, "--no-color", FORCE_COLOR="1").out)
+    assert not COLOUR.search(cli("ask", QUESTION, FORCE_COLOR="1", NO_COLOR="1").out)
+
+
+# --- what is imported ------------------------------------------------------------------------------
+
+HEAVY = ["torch", "transformers", "sentence_transformers", "llama_index", "gradio", "chromadb", "bm25s", "onnxruntime"]
+
+
+def imported(*arguments: str, index: Path) -> set[str]:
+    """Top-level modules a `rag` process has imported when it ends."""
+    code = (
+        "import sys\nfrom rag.cli import main\nsys.argv = ['rag', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('\\nMODULES', *{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, env=os.environ | {"RAG_INDEX_DIR": str(index)}, timeout=60, check=True,
+    )  # fmt: skip
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+def test_ask_on_a_built_index_imports_no_heavy_library(index_dir: Path) -> None:
+    modules = imported("ask", QUESTION, index=index_dir)
+    assert {"numpy", "chromadb_rust_bindings"} <= modules and not modules & set(HEAVY)
+
+
+def test_help_imports_neither_numpy_nor_chroma(index_dir: Path) -> None:
+    modules = imported("--help", index=index_dir)
+    assert "typer" in modules and not modules & {"numpy", "chromadb_rust_bindings", *HEAVY}
+
+
+# --- bad input: one clear line and the right exit code ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "told"),
+    [
+        (["ask"], b"", "empty"),
+        (["ask", ""], b"", "empty"),
+        (["ask", " \t "], b"", "empty"),
+        (["ask", "🔥🔥"], b"", "empty"),
+        (["search", "-"], b"", "empty"),
+        (["ask", "-"], b"a" * 1_000_000, "1,000,000 characters"),
+        (["ask", "-"], bytes(range(256)) * 40, "not UTF-8"),
+        (["ask", "-"], b"\x00\x1b\x07", "empty"),
+        (["ask", "-k", "0", QUESTION], b"", "between 1 and"),
+        (["ask", "--set", "k=many", QUESTION], b"", "whole number"),
+        (["ask", "--set", "k", QUESTION], b"", "NAME=VALUE"),
+        (["ask", "--config", "/none/rag.toml", QUESTION], b"", "/none/rag.toml"),
+        (["ask", "--batch", "/none/q.jsonl"], b"", "/none/q.jsonl"),
+        (["index", "/none/papers"], b"", "/none/papers"),
+        (["show", ""], b"", "No paper matches"),
+    ],
+)
+def test_bad_input_is_a_usage_error_in_one_line(
+    cli: Callable[..., Run], arguments: list[str], stdin: bytes, told: str
+) -> None:
+    run = cli(*arguments, stdin=stdin)
+    assert (run.code, run.out) == (USAGE, "")
+    assert one_line(run.err) and run.err.startswith("rag: ") and told in run.err
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["ask", "--frobnicate"], ["show"]])
+def test_bad_usage_exits_2(cli: Callable[..., Run], arguments: list[str]) -> None:
+    run = cli(*arguments)
+    assert (run.code, run.out) == (USAGE, "") and "Usage" in run.err
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "🔥 what mitigates forgetting? 🔥",
+        "what\x07 mitigates\x00 forgetting?\r\n",
+        "what \x1b[31mmitigates\x1b[0m forgetting?",
+        "\u202ewhat mitigates\u200b forgetting\u2069?",
+    ],
+)
+def test_decorated_questions_are_answered(cli: Callable[..., Run], question: str) -> None:
+    run = cli("ask", "-", "--json", stdin=question)
+    assert run.code == OK and not set(run.json["question"]) & set("\x00\x07\x1b\r\u202e")
+
+
+@pytest.mark.parametrize("question", ["ما الذي يخفف من النسيان؟", "מה מפחית שכחה?", "什么可以减轻遗忘？"])
+def test_questions_in_any_script_get_an_answer_or_an_abstention(cli: Callable[..., Run], question: str) -> None:
+    run = cli("ask", question, "--json")
+    assert run.code in (OK, ABSTAINED) and run.json["question"] == question
+
+
+def test_a_corpus_file_that_is_not_utf8_is_named_with_its_line(cli: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"new\n\nTitle\ncaf\xe9\n")
+    run = cli("index", tmp_path, "--index", tmp_path / "index")
+    assert run.code == USAGE and one_line(run.err) and f"{tmp_path / 'latin.txt'}:4: not UTF-8" in run.err
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("command", [["ask", QUESTION], ["search", QUESTION], ["papers"], ["index"], ["status"]])
+def test_a_folder_full_of_something_else_is_no_index(
+    cli: Callable[..., Run], tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    run = cli(*command, "--index", tmp_path)
+    assert run.code == INDEX and one_line(run.err) and "other files" in run.err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("command", [["ask", QUESTION], ["index"]])
+def test_a_file_is_no_index(cli: Callable[..., Run], tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    run = cli(*command, "--index", tmp_path / "file")
+    assert run.code == INDEX and one_line(run.err) and str(tmp_path / "file") in run.err
+
+
+def test_an_unfit_index_exits_6_and_names_field_and_command(cli: Callable[..., Run]) -> None:
+    run = cli("ask", QUESTION, "--set", "max_tokens=128")
+    assert (run.code, run.out) == (INDEX, "") and one_line(run.err)
+    assert "max_tokens" in run.err and "rag index" in run.err
+
+
+def test_a_damaged_index_exits_6_and_names_the_command(cli: Callable[..., Run], small: Settings) -> None:
+    (database,) = small.index_path.glob("generations/*/chroma/chroma.sqlite3")
+    database.write_bytes(b"no database " * 1000)
+    run = cli("ask", QUESTION, "--index", small.index_path)
+    assert (run.code, run.out) == (INDEX, "") and one_line(run.err) and "rag index --rebuild" in run.err
+    status = cli("status", "--json", "--index", small.index_path)
+    assert status.code == INDEX and status.json["index"]["state"] == "damaged"
+
+
+def test_index_reports_what_it_did_and_skips_what_it_cannot_read(cli: Callable[..., Run], tmp_path: Path) -> None:
+    lines = ['{"_id": "w", "title": "Walrus tusks", "text": "Tusks grow slowly in the Arctic."}', "{broken"]
+    (tmp_path / "own.jsonl").write_text("\n".join(lines))
+    run = cli("index", tmp_path / "own.jsonl", "--index", tmp_path / "index", "--json")
+    assert run.code == OK and (run.json["added"], run.json["passages"]) == (1, 1)
+    assert "own.jsonl:2: " in run.err and run.json["problems"][0].startswith("own.jsonl:2: ")
+    again = cli("index", "--index", tmp_path / "index")
+    assert again.code == OK and "0 added, 0 changed, 0 removed, 1 unchanged" in again.out
+    answer = cli("ask", "How do walrus tusks grow?", "--index", tmp_path / "index", "--json").json
+    assert answer["citations"][0]["paper_id"] == "w"
+
+
+# --- an index of somebody else's -------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(small: Settings) -> Iterator[Path]:
+    """An index folder that other users may read but not write, in a folder of the same kind."""
+    top = Path(tempfile.mkdtemp(prefix="rag-foreign-"))  # pytest's own temporary folders are closed to others
+    shutil.copytree(small.index_path, top / "index")
+    for path in (top, *top.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    yield top / "index"
+    shutil.rmtree(top)
+
+
+@pytest.fixture
+def nobody(cli: Callable[..., Run], foreign: Path) -> Callable[..., Run]:
+    """`cli` as another user, beside the foreign index."""
+    prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv to become another user")
+    probe = subprocess.run([*prefix, sys.executable, "-c", "import rag.cli"], cwd=foreign, capture_output=True)
+    if probe.returncode:
+        pytest.skip("another user cannot run this Python")
+    home = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(foreign.parent))
+    return partial(cli, prefix=prefix, **({"cwd": foreign.parent, "RAG_INDEX_DIR": str(foreign)} | home))
+
+
+def test_a_read_only_index_still_answers(nobody: Callable[..., Run], foreign: Path) -> None:
+    before = sorted(p.name for p in foreign.rglob("*"))
+    run = nobody("ask", QUESTION)
+    assert run.code == OK and "[1]" in run.out
+    assert sorted(p.name for p in foreign.rglob("*")) == before
+
+
+def test_writing_a_read_only_index_fails_in_one_line(nobody: Callable[..., Run]) -> None:
+    run = nobody("index", "--rebuild")
+    assert (run.code, run.out) == (INDEX, "") and one_line(run.err) and "ermission" in run.err
+
+
+def test_an_unreadable_index_fails_in_one_line(nobody: Callable[..., Run], foreign: Path) -> None:
+    foreign.chmod(0o700)
+    run = nobody("ask", QUESTION)
+    assert (run.code, run.out) == (INDEX, "") and one_line(run.err) and "ermission" in run.err
+
+
+def test_an_unreadable_corpus_file_is_named(nobody: Callable[..., Run], foreign: Path) -> None:
+    secret = foreign.parent / "secret.txt"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    run = nobody("index", secret)
+    assert run.code == USAGE and one_line(run.err) and str(secret) in run.err
+
+
+def test_a_working_folder_that_cannot_be_searched_does_not_matter(
+    nobody: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = nobody("ask", QUESTION, cwd=tmp_path_factory.mktemp("closed"))
+    assert run.code == OK and "[1]" in run.out

@@ -1,0 +1,95 @@
+"""Folding, tokens and sentence spans."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.papers import Paper
+from rag.text import bigrams, fold, printable, sentence_spans, terms, words
+
+# Text with more of what folding and cutting look at than chance would give.
+texts = st.text() | st.text(alphabet="aB1 .!?…。\n\t\\\"'{}[]()$`*-|:éÜßİ\u0301\u200b\u202e＼", max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("display", "search"),
+    [
+        ('T\\"ULU 3', "tulu 3"),
+        ("TÜLU 3", "tulu 3"),
+        ("Poincar\\'e", "poincare"),
+        ('na\\"{i}ve', "naive"),
+        ("Erd\\H{o}s", "erdos"),
+        ("\\textbf{bold} claim", "bold claim"),
+        ("10\\% \\& more", "10% & more"),
+        ("$\\tau$-bench", "$tau$-bench"),
+        ("Łukasz Müller-Straße", "lukasz muller-strasse"),
+        ("ﬁne‑tuning", "fine‐tuning"),
+        ("zero\u200bwidth", "zerowidth"),
+    ],
+)
+def test_fold_drops_accents_and_latex_residue(display: str, search: str) -> None:
+    assert fold(display) == search
+
+
+@given(texts)
+def test_fold_is_idempotent(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+
+
+@given(texts)
+def test_words_are_folded_letters_and_digits(text: str) -> None:
+    assert all(word.isalnum() and word == word.lower() for word in words(text))
+
+
+def test_terms_are_stems_without_stopwords_and_question_words() -> None:
+    assert terms("What does the paper propose for mitigating FORGETTING?") == ["mitig", "forget"]
+    assert terms("Which authors?") == []
+    assert bigrams(["a", "b", "c"]) == ["a b", "b c"]
+
+
+@given(st.text())
+def test_printable_keeps_the_length_and_drops_terminal_controls(text: str) -> None:
+    shown = printable(text)
+    assert len(shown) == len(text)
+    assert not set(shown) & {"\x1b", "\x07", "\x00", "\x9b", "\u202e", "\r"}
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["It works well.", "It scales, too!", "Does it?", "Yes."],
+        ["See e.g. Smith et al. 2020 for details.", "Fig. 3 shows 0.5% vs. 1.5%."],
+        ["J. Smith improves accuracy by 3.5 points.", "mPLUG is next."],
+        ["It was shown before [3, 4].", "It holds. [5]", "The end."],
+        ["Use $f(x. y)$ here.", "Code: `a. B`."],
+        ["它有效。", "真的吗？", "是。"],
+        ["Heading:", "- first point", "- second point"],
+        ["A tail without a stop"],
+    ],
+)
+def test_sentences_are_cut_where_a_reader_would(sentences: list[str]) -> None:
+    joint = "\n" if sentences[0].endswith(":") else "" if "。" in sentences[0] else " "
+    text = joint.join(sentences)
+    assert [text[a:b] for a, b in sentence_spans(text)] == sentences
+
+
+def assert_spans_cover(text: str) -> None:
+    end = 0
+    for a, b in (spans := sentence_spans(text)):
+        assert end <= a < b <= len(text), spans
+        assert text[a:b] == text[a:b].strip()
+        assert not text[end:a].strip(), f"{text[end:a]!r} is in no sentence"
+        end = b
+    assert not text[end:].strip()
+
+
+@given(texts)
+def test_sentence_spans_are_ordered_apart_and_cover_all_text(text: str) -> None:
+    assert_spans_cover(text)
+
+
+def test_sentence_spans_cover_every_abstract(corpus: list[Paper]) -> None:
+    for paper in corpus:
+        assert_spans_cover(paper.abstract)
