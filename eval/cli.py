@@ -7,6 +7,7 @@ evaluation from measuring anything: a missing index or model, a stale recording,
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from rag.settings import Settings
 if TYPE_CHECKING:
     from eval.gates import Comparison
     from eval.metrics import Estimate
+    from rag.answering.generative import OllamaAnswerer
     from rag.assistant import Assistant
 
 PASSED, BREACHED, FAULT = 0, 1, 2
@@ -104,6 +106,9 @@ def run(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the reports.")],
     mode: Annotated[str, typer.Option(help="extractive, or ollama.")] = "extractive",
     model: Annotated[list[str] | None, typer.Option(help="Model of the server; several go side by side.")] = None,
+    judge: Annotated[
+        str, typer.Option(metavar="MODEL", help="A model's second opinion on every verdict; never gates.")
+    ] = "",
     record: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep what the models write.")] = None,
     replay: Annotated[Path | None, typer.Option(metavar="DIR", help="Score recorded answers; asks no server.")] = None,
     split: Annotated[str, typer.Option(help="dev or test; both by default.")] = "",
@@ -124,15 +129,19 @@ def run(
             raise errors.UsageError(f"--mode {mode} is neither extractive nor ollama.")
         if mode == "ollama" and not model:
             raise errors.UsageError("--mode ollama needs --model.", "`rag models` lists what is there.")
-        if mode == "extractive" and (model or record or replay):
-            raise errors.UsageError("--model, --record and --replay go with --mode ollama.")
+        if mode == "extractive" and model:
+            raise errors.UsageError("--model goes with --mode ollama.")
+        if (record or replay) and not (model or judge):
+            raise errors.UsageError("--record and --replay go with --mode ollama, or with --judge.")
         if record and replay:
             raise errors.UsageError("--record and --replay exclude each other.")
-        settings = _settings(set_, config, index_dir=index, mode=mode)
+        from dataclasses import replace
+
+        settings = replace(_settings(set_, config, index_dir=index, mode=mode), judge="")  # no model decides a gate
         from eval import questions as sets
         from eval.gates import BASELINE, GATES, read_gates, read_report
         from eval.report import assemble, write
-        from eval.run import Examiner, ask_all, summarise
+        from eval.run import Examiner, ask_all, papers_of, summarise
         from eval.sabotage import run_all
         from rag.cli import _assistant as open_index
 
@@ -142,7 +151,7 @@ def run(
         asked = sets.choose(everything, split, type_ or (), limit)
         assistant = open_index(settings)
         runs, proofs = [], []
-        for name in model or [""]:
+        for name in dict.fromkeys(model or [""]):
             examiner = Examiner(_answering(assistant, name, record, replay))
             with _progress(f"Asking {name}".strip()) as progress:
                 outcomes = ask_all(examiner, asked, progress, leave_one_out)
@@ -151,6 +160,16 @@ def run(
                 kept = {q.id for q in sets.choose(asked, limit=sabotage)}
                 with _progress("Sabotage") as progress:
                     proofs = run_all(examiner, [o for o in outcomes if o.question.id in kept], rules, progress)
+        if judge:
+            from eval.judge import review
+            from rag.answering.opinion import OllamaJudge
+
+            shown = papers_of(runs, examiner.papers)
+            second = OllamaJudge(replace(settings, judge=judge))
+            second._answerer = _answerer(settings, judge, record, replay, "judge_")
+            for i, done in enumerate(runs):
+                with _progress(f"Judging {done['name']}") as progress:
+                    runs[i] = review(done, shown, second, progress)
         report = assemble(runs, proofs, everything, asked, examiner, rules, before)
         try:
             write(report, out)
@@ -206,6 +225,11 @@ def gate(
         found = read_report(report)
         target = baseline or BASELINE
         if accept:
+            if (
+                any(run.get("errors") for run in found["runs"])
+                or found["questions"]["asked"] < found["questions"]["total"]
+            ):
+                raise errors.UsageError("A baseline needs every question, and none that ended in an error.")
             text = json.dumps(baseline_of(found), ensure_ascii=False, separators=(",", ":"))
             target.write_text(text.replace('{"id"', '\n{"id"') + "\n", encoding="utf-8")
             _say(f"{target} is now {report}")
@@ -255,6 +279,16 @@ def _faults() -> Iterator[None]:
     except errors.RagError as error:
         _say(f"rag eval: {error}")
         raise typer.Exit(FAULT) from error
+    except ModuleNotFoundError as error:
+        _say(f"rag eval: {error.name} is not installed. `pip install 'rag[eval]'` brings it.")
+        raise typer.Exit(FAULT) from error
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:
+        if os.environ.get("RAG_DEBUG"):
+            raise
+        _say(f"rag eval: unexpected {type(error).__name__}: {error} (RAG_DEBUG=1 shows where)")
+        raise typer.Exit(FAULT) from error
 
 
 def _answering(assistant: Assistant, model: str, record: Path | None, replay: Path | None) -> Assistant:
@@ -263,18 +297,30 @@ def _answering(assistant: Assistant, model: str, record: Path | None, replay: Pa
         return assistant
     from dataclasses import replace
 
-    from eval.tape import Tape
-    from rag.answering.generative import OllamaAnswerer
-    from rag.answering.ollama import Server
     from rag.assistant import Assistant
 
     answering = Assistant(assistant.index, replace(assistant.settings, llm=model))
     answering.retriever = assistant.retriever
-    if folder := record or replay:
-        path = folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', model)}.jsonl"
-        tape = Tape(path, Server.of(answering.settings) if record else None)
-        answering._ollama = OllamaAnswerer(answering.settings, tape)
+    answering._ollama = _answerer(answering.settings, model, record, replay)
     return answering
+
+
+def _answerer(
+    settings: Settings, model: str, record: Path | None, replay: Path | None, prefix: str = ""
+) -> OllamaAnswerer:
+    """`model` on the server of `settings`, recorded in or replayed from a file of its own in that folder."""
+    from dataclasses import replace
+
+    from eval.tape import Tape
+    from rag.answering.generative import OllamaAnswerer
+    from rag.answering.ollama import Server
+
+    settings = replace(settings, llm=model)
+    server = None
+    if folder := record or replay:
+        path = folder / f"{prefix}{re.sub(r'[^A-Za-z0-9.-]+', '_', model)}.jsonl"
+        server = Tape(path, Server.of(settings) if record else None)
+    return OllamaAnswerer(settings, server)
 
 
 def _verdict(report: dict[str, Any]) -> None:
