@@ -334,6 +334,32 @@ def chat(
     converse(_assistant(settings), console_for(no_color), show_thinking)
 
 
+@app.command()
+def ui(
+    port: Annotated[int | None, typer.Option("--port", help="Port; without it the first free one from 7860.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to serve; other than this machine's needs --auth.")] = (
+        "127.0.0.1"
+    ),
+    auth: Annotated[str | None, typer.Option("--auth", metavar="USER:PASSWORD", help="Ask visitors for these.")] = None,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Also serve `ask` and `search` as MCP tools.")] = False,
+    report: Annotated[Path, typer.Option("--report", metavar="DIR", help="Folder of the evaluation's report.")] = (
+        Path("reports")
+    ),
+    k: KOption = None,
+    mode: ModeOption = None,
+    model: ModelOption = None,
+    index: IndexOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Serve the chat in the browser: answers beside their evidence, the papers, the evaluation."""
+    from ui import launch
+
+    mode = mode or ("ollama" if model else None)
+    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model)
+    launch(lambda: _assistant(settings), host, port, auth, mcp, report)
+
+
 models_app = typer.Typer(help="List or fetch the models of the Ollama server.")
 app.add_typer(models_app, name="models")
 

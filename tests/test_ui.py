@@ -1,0 +1,581 @@
+"""The chat in a real browser, on the whole index, against the faithful Ollama server.
+
+Every page of every test records its requests; one to another host fails the test. Waiting is for what the
+page shows or for an event of the server, never for time.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio")
+pytest.importorskip("playwright")
+
+from axe_playwright_python.sync_playwright import Axe
+from gradio_client import Client
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from rag.assistant import Assistant
+from rag.errors import UsageError
+from rag.index import build
+from rag.papers import Paper
+from rag.settings import Settings
+from tests.ollama_server import FakeModel, OllamaServer
+from ui import check, launch
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium here (CHROMIUM names one)")
+
+REPLY = [
+    "Reinforcement",
+    " fine-tuning mitigates forgetting",
+    " [1]",
+    ".",
+    " Paris has 870 bridges made of cheese",
+    " [2].",
+]
+EVIL = (
+    "<script>window.evil = 1</script><img src=x onerror='window.evil = 2'> ![x](http://evil.test/x.png) {{7*7}} ${7*7}"
+)
+LINK = "[click](javascript:window.evil=3) </textarea></iframe>\u202eoverride\u202c"
+
+
+# --- what the tests share ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def _server() -> Iterator[OllamaServer]:
+    with OllamaServer() as server:
+        yield server
+
+
+@pytest.fixture
+def ollama(_server: OllamaServer) -> OllamaServer:
+    """The server the app talks to, as good as new."""
+    _server.models = {"llama3.2:latest": FakeModel(), "nomic-embed-text:latest": FakeModel(["embedding"])}
+    _server.reply, _server.fault, _server.fault_path = list(REPLY), "", "/api/chat"
+    _server.client_gone.clear()
+    _server.requests.clear()
+    return _server
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reports")
+
+
+@pytest.fixture(scope="module")
+def app(assistant: Assistant, _server: OllamaServer, reports: Path) -> Iterator[Any]:
+    """The app over the whole corpus."""
+    settings = replace(assistant.settings, ollama_host=_server.host)
+    running = launch(Assistant(assistant.index, settings), report=reports, wait=False)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def visit(browser: Browser, app: Any, ollama: OllamaServer) -> Iterator[Callable[..., Page]]:
+    """`visit(**context)`: a new visitor's page; no visitor's page may ask another host for anything."""
+    requests: list[str] = []
+    contexts = []
+
+    def open_(url: str = "", **context: Any) -> Page:
+        contexts.append(browser.new_context(**context))
+        page = contexts[-1].new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(url or app.local_url)
+        expect(box(page)).to_be_visible()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    local = ("http://127.0.0.1:", "data:", "blob:")
+    assert requests and not [url for url in requests if not url.startswith(local)]
+
+
+def box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Question")
+
+
+def turns(page: Page) -> Locator:
+    return page.locator("#thread .turn")
+
+
+def ask(page: Page, question: str = "What mitigates forgetting?") -> Locator:
+    """Ask, wait for the whole answer, return its turn."""
+    before = turns(page).count()
+    box(page).fill(question)
+    box(page).press("Enter")
+    expect(turns(page)).to_have_count(before + 1)
+    return turns(page).last
+
+
+def settings_panel(page: Page) -> None:
+    page.get_by_role("button", name="Settings", exact=True).click()
+    expect(page.get_by_role("radio", name="Automatic")).to_be_visible()
+
+
+def quotations(page: Page) -> None:
+    settings_panel(page)
+    page.get_by_role("radio", name="Quotations only").check()
+    page.get_by_role("button", name="Close the settings").click()
+
+
+# --- answers ---------------------------------------------------------------------------------------------
+
+
+def test_quotations_with_their_evidence(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    page = visit()
+    quotations(page)
+    turn = ask(page)
+    assert not ollama.chats()
+    expect(turn.locator(".meta")).to_contain_text("quoted from the papers")
+    cites = turn.locator("a.cite")
+    assert cites.count() >= 2
+    cites.last.click()
+    number = cites.last.inner_text()
+    card = turn.locator(".card.selected")
+    expect(card.locator(".n")).to_have_text(number)
+    expect(card.locator("mark").first).to_be_in_viewport()
+    expect(card.locator(".verdicts li").first).to_contain_text("Supported")
+    assert turn.locator(".card[open]").count() == 1  # the others have closed
+    expect(turn.locator(".also summary").first).to_contain_text("Also found")
+
+
+def test_a_model_answers_and_its_sentences_are_judged(visit: Callable[..., Page]) -> None:
+    page = visit()
+    turn = ask(page)
+    expect(turn.locator(".text")).to_contain_text("fine-tuning mitigates forgetting")
+    expect(turn.locator(".meta")).to_contain_text("by llama3.2:latest")
+    expect(turn.locator(".meta")).to_contain_text("first words after")
+    flag = turn.get_by_role("button", name="Not supported")
+    reason = turn.get_by_role("tooltip").last
+    expect(reason).to_be_hidden()
+    flag.focus()
+    expect(reason).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(reason).to_be_hidden()
+    flag.hover()
+    expect(reason).to_be_visible()
+    assert reason.inner_text()
+
+
+def test_words_stream_and_stop_ends_the_generation(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    ollama.fault = "pause"  # after the first chunk, until the client goes
+    page = visit()
+    box(page).fill("What mitigates forgetting?")
+    box(page).press("Enter")
+    live = page.locator("#live")
+    expect(live.get_by_role("status")).to_contain_text("first words after")
+    expect(live.locator(".text")).to_have_text("Reinforcement")
+    assert not ollama.client_gone.is_set()
+    page.get_by_role("button", name="Stop").click()
+    assert ollama.client_gone.wait(10)
+    expect(turns(page).last.locator(".meta")).to_contain_text("stopped")
+    expect(turns(page).last.locator(".text")).to_have_text("Reinforcement")
+    ollama.fault = ""
+    expect(ask(page, "What is LoRA?").locator(".meta")).to_contain_text("by llama3.2")
+
+
+def test_stop_while_the_model_is_silent_gives_the_question_back(
+    visit: Callable[..., Page], ollama: OllamaServer
+) -> None:
+    ollama.fault = "hang"  # before the first byte
+    page = visit()
+    box(page).fill("What mitigates forgetting?")
+    box(page).press("Enter")
+    expect(page.locator("#live").get_by_role("status")).to_contain_text("reads 5 papers")
+    page.get_by_role("button", name="Stop").click()
+    assert ollama.client_gone.wait(10)
+    expect(box(page)).to_have_value("What mitigates forgetting?")
+    expect(page.locator(".turn")).to_have_count(0)
+
+
+def test_leaving_the_page_ends_the_generation(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    ollama.fault = "hang"
+    page = visit()
+    box(page).fill("What mitigates forgetting?")
+    box(page).press("Enter")
+    expect(page.locator("#live").get_by_role("status")).to_contain_text("reads 5 papers")
+    page.close()
+    assert ollama.client_gone.wait(10)
+
+
+def test_a_server_that_dies_in_mid_answer(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    ollama.fault = "death"
+    page = visit()
+    turn = ask(page)
+    turn.locator(".broken summary").click()
+    expect(turn.locator(".broken .text")).to_have_text("Reinforcement")  # what had streamed is kept
+    expect(turn.locator(".broken summary")).to_contain_text("Quoting the papers instead")
+    assert turn.locator(".answer > .text a.cite").count()
+
+
+def test_follow_ups_show_what_was_searched(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    page = visit()
+    ask(page)
+    turn = ask(page, "And in vision?")
+    expect(turn.locator(".asked")).to_contain_text("forgetting")
+    talk = json.dumps(ollama.chats()[-1]["messages"])
+    assert "What mitigates forgetting?" in talk and "fine-tuning mitigates" in talk
+
+
+def test_retry_edit_undo_and_clear(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    page = visit()
+    page.get_by_role("button", name="What mitigates forgetting?").click()  # an example
+    expect(turns(page)).to_have_count(1)
+    ollama.reply = ["Replay does", " [1]", "."]
+    page.get_by_role("button", name="Retry").click()
+    expect(turns(page).locator(".text").first).to_contain_text("Replay does")
+    expect(turns(page)).to_have_count(1)
+    ask(page, "What is LoRA?")
+    page.get_by_role("button", name="Edit").click()
+    expect(turns(page)).to_have_count(1)
+    expect(box(page)).to_have_value("What is LoRA?")
+    expect(box(page)).to_be_focused()
+    page.get_by_role("button", name="Undo").click()
+    expect(turns(page)).to_have_count(0)
+    expect(box(page)).to_have_value("")
+    ask(page)
+    page.get_by_role("button", name="Clear").click()
+    expect(turns(page)).to_have_count(0)
+    expect(page.get_by_role("button", name="What mitigates forgetting?")).to_be_visible()
+
+
+def test_a_conversation_is_kept_exported_and_copied(visit: Callable[..., Page]) -> None:
+    page = visit(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
+    ask(page)
+    page.reload()
+    expect(turns(page)).to_have_count(1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    assert "## What mitigates forgetting?" in text and "## Bibliography" in text
+    assert "[1] Reinforcement Fine-Tuning Naturally Mitigates Forgetting" in text and "@misc{" in text
+    turns(page).locator(".card a, .card button", has_text="Copy BibTeX").first.click()
+    expect(turns(page).get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("@misc{")
+
+
+def test_nobody_sees_what_another_asked(visit: Callable[..., Page]) -> None:
+    first, second = visit(), visit()
+    ask(first, "Which pangolin am I after?")
+    ask(second, "What is LoRA?")
+    assert turns(first).count() == turns(second).count() == 1
+    assert "pangolin" not in second.content()
+    third = visit()
+    expect(third.get_by_role("heading", name="What would you like to know?")).to_be_visible()
+    assert turns(third).count() == 0
+
+
+# --- settings, papers, report ----------------------------------------------------------------------------
+
+
+def test_settings_follow_the_server(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    page = visit()
+    settings_panel(page)
+    expect(page.get_by_role("radio", name="llama3.2:latest")).to_be_visible()
+    assert page.get_by_role("radio", name="nomic").count() == 0  # it can only embed
+    ollama.models["qwen3:4b"] = FakeModel()
+    page.get_by_role("radio", name="qwen3:4b").check()  # comes without a reload
+    page.get_by_role("spinbutton", name="Papers to read").fill("3")
+    page.get_by_role("checkbox", name="Show retrieval scores").check()
+    page.get_by_role("button", name="Close the settings").click()
+    turn = ask(page)
+    assert ollama.chats()[-1]["model"] == "qwen3:4b"
+    assert turn.locator(".card").count() == 3
+    expect(turn.locator(".card .about").first).to_contain_text("dense")
+
+
+def test_a_banner_while_no_server_answers(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    ollama.fault, ollama.fault_path = "not_ollama", "/api/tags"
+    page = visit()
+    banner = page.locator(".banner")
+    expect(banner).to_contain_text("ollama serve")
+    expect(ask(page).locator(".meta")).to_contain_text("quoted from the papers")
+    ollama.fault = ""
+    expect(banner).to_have_count(0)
+    expect(ask(page).locator(".meta")).to_contain_text("by llama3.2")
+
+
+def test_browsing_the_papers(visit: Callable[..., Page]) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Papers").click()
+    count = page.locator("#list .count")
+    expect(count).to_have_text("539 papers")
+    page.get_by_role("textbox", name="From").fill("2025-05")
+    page.get_by_role("textbox", name="To").fill("2025-07")
+    expect(count).to_have_text("11 papers")
+    page.get_by_role("textbox", name="To").fill("soon")
+    expect(page.locator("#list")).to_contain_text("soon is not a date")
+    page.get_by_role("textbox", name="From").fill("")
+    page.get_by_role("textbox", name="To").fill("")
+    page.get_by_role("textbox", name="Search").fill("catastrophic forgetting in post-training")
+    expect(page.locator("#list li").first).to_contain_text("Reinforcement Fine-Tuning Naturally")
+    page.locator("#list li button").first.click()
+    paper = page.locator("#paper-view")
+    expect(paper.get_by_role("heading", level=2)).to_contain_text("Reinforcement Fine-Tuning Naturally")
+    expect(paper.locator(".near li")).to_have_count(5)
+    paper.locator(".near button").first.click()
+    expect(paper.get_by_role("heading", level=2)).not_to_contain_text("Reinforcement Fine-Tuning Naturally")
+    title = paper.get_by_role("heading", level=2).inner_text()
+    paper.get_by_role("button", name="Ask about this paper").click()
+    expect(box(page)).to_have_value(f"What does “{title}” propose?")
+
+
+def test_a_dump_filters_the_papers(visit: Callable[..., Page]) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Papers").click()
+    page.get_by_label("Dump").click()
+    page.get_by_role("option", name="003_").click()
+    expect(page.locator("#list .count")).to_have_text("80 papers")
+
+
+def test_the_report_can_run_nothing(visit: Callable[..., Page], reports: Path) -> None:
+    page = visit()
+    page.get_by_role("tab", name="Evaluation").click()
+    expect(page.get_by_text("No report yet")).to_be_visible()
+    (reports / "report.html").write_text("<h1>nDCG 0.731</h1><script>top.evil = 1</script>", encoding="utf-8")
+    page.get_by_role("tab", name="Ask").click()
+    page.get_by_role("tab", name="Evaluation").click()
+    expect(page.frame_locator("iframe.report").get_by_role("heading")).to_have_text("nDCG 0.731")
+    assert page.evaluate("window.evil") is None
+
+
+# --- text is text ------------------------------------------------------------------------------------------
+
+
+def test_hostile_model_output_and_questions(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    ollama.reply = [EVIL, " ", LINK, " [1]."]
+    page = visit()
+    turn = ask(page, f"What mitigates forgetting? {EVIL} {LINK}")
+    expect(turn.locator(".text")).to_contain_text("<script>window.evil = 1</script>")
+    expect(turn.locator(".text")).to_contain_text("![x](http://evil.test/x.png) {{7*7}} ${7*7}")
+    expect(turn.get_by_role("heading", level=2)).to_contain_text("<img src=x onerror='window.evil = 2'>")
+    assert harmless(page)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, six: list[Paper]) -> Iterator[Any]:
+    """An app over papers that try to be more than text."""
+    papers = [
+        Paper(
+            'evil"><script>window.evil=4</script>', f"Forgetting {EVIL}", f"Forgetting is bad. {EVIL} {LINK}", (EVIL,)
+        ),
+        Paper("link", f"Forgetting {LINK}", f"Forgetting is mitigated. {LINK} {EVIL}", (LINK,), "2024<b>"),
+        *six[:2],
+    ]
+    settings = Settings(
+        index_dir=str(tmp_path_factory.mktemp("hostile") / "index"), mode="extractive", abstain_below=0.0
+    )
+    build(papers, settings)
+    running = launch(Assistant.open(settings), wait=False)
+    yield running
+    running.close()
+
+
+@pytest.mark.slow
+def test_hostile_papers(visit: Callable[..., Page], hostile: Any) -> None:
+    page = visit(hostile.local_url)
+    turn = ask(page, "How is forgetting mitigated?")
+    expect(turn.locator(".evidence")).to_contain_text("Forgetting <script>window.evil = 1</script>")
+    page.get_by_role("tab", name="Papers").click()
+    page.locator("#list li button").first.click()
+    expect(page.locator("#paper")).to_contain_text("<script>window.evil = 1</script>")
+    page.get_by_role("button", name="Ask about this paper").click()
+    expect(box(page)).to_have_value(f"What does “Forgetting {EVIL}” propose?")
+    assert harmless(page)
+
+
+def harmless(page: Page) -> bool:
+    """Whether nothing a text holds has become part of the page."""
+    made = page.locator(".turn :is(script, img, iframe), .turn a:not(.cite), #paper-view :is(script, img, a)").count()
+    return page.evaluate("window.evil") is None and made == 0 and "\u202e" not in page.inner_text("body")
+
+
+# --- everybody -----------------------------------------------------------------------------------------------
+
+
+def test_with_the_keyboard_alone(visit: Callable[..., Page]) -> None:
+    page = visit()
+    page.keyboard.press("/")  # goes to the question
+    page.keyboard.type("What mitigates forgetting?")
+    page.keyboard.press("Enter")
+    expect(turns(page)).to_have_count(1)
+    turns(page).locator("a.cite").nth(1).focus()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("Enter")
+    summary = turns(page).locator(".card.selected summary")
+    expect(summary).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(turns(page).locator(".card.selected .abstract")).to_be_focused()  # scrolls with the arrow keys
+
+
+@pytest.mark.parametrize("look", [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": (390, 844)}])
+def test_axe_finds_nothing_serious(visit: Callable[..., Page], look: dict[str, Any]) -> None:
+    if "viewport" in look:
+        look = {"viewport": dict(zip(("width", "height"), look["viewport"], strict=True))}
+    page = visit(reduced_motion="reduce", **look)
+    found = violations(page)
+    ask(page)
+    found += violations(page)
+    settings_panel(page)
+    found += violations(page)
+    page.get_by_role("button", name="Close the settings").click()
+    page.get_by_role("tab", name="Papers").click()
+    page.locator("#list li button").first.click()
+    expect(page.locator("#paper")).to_be_visible()
+    assert found + violations(page) == []
+
+
+def violations(page: Page) -> list[tuple[str, str]]:
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+
+
+def test_on_a_phone_and_in_the_dark(visit: Callable[..., Page]) -> None:
+    page = visit(viewport={"width": 390, "height": 844}, color_scheme="dark", reduced_motion="reduce")
+    turn = ask(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    answer, evidence = turn.locator(".answer").bounding_box(), turn.locator(".evidence").bounding_box()
+    assert answer and evidence and evidence["y"] >= answer["y"] + answer["height"]
+    background = page.evaluate("getComputedStyle(document.querySelector('.gradio-container')).backgroundColor")
+    assert max(int(part) for part in background.strip("rgb()").split(",")) < 64
+    assert page.evaluate("getComputedStyle(document.querySelector('.turn')).animationName") == "none"
+
+
+# --- the server ----------------------------------------------------------------------------------------------
+
+
+def get(app: Any, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", app.server_port, timeout=20)
+    connection.request(method, path, headers=headers)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file=../../../../etc/passwd",
+        "/gradio_api/file=http://127.0.0.1:9/",
+        "/gradio_api/proxy=http://127.0.0.1:9/",
+        "/file=/etc/passwd",
+        "/assets/../../../../../../etc/passwd",
+        "/assets/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/static/%2e%2e%2f%2e%2e%2f%2e%2e%2fetc/passwd",
+        "/static//etc/passwd",
+        "/gradio_api/custom_component/x/client/component/../../../../etc/passwd",
+        "/gradio_api/upload",
+        "/gradio_api/runs",
+        "/monitoring",
+    ],
+)
+def test_nothing_else_is_served(app: Any, path: str) -> None:
+    for method in ("GET", "POST"):
+        status, body = get(app, path, method)
+        assert status in (403, 404, 405) and b"root:" not in body
+
+
+def test_only_by_its_own_name(app: Any) -> None:
+    assert get(app, "/", Host="evil.test")[0] == 403  # a foreign name that points to this machine
+    status, page = get(app, "/", Host=f"localhost:{app.server_port}")
+    assert status == 200
+    for tag in (b'src="http', b'href="http', b"//fonts.g", b"cdn"):
+        assert tag not in page
+
+
+def test_hosts_open_to_others_need_a_password() -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.7", "example.org"):
+        with pytest.raises(UsageError, match="--auth"):
+            check(host, None)
+    assert check("0.0.0.0", "ann:secret:er") == ("ann", "secret:er")
+    assert check("127.0.0.1", None) is check("localhost", None) is check("::1", None) is None
+    for auth in ("ann", "ann:", ":secret"):
+        with pytest.raises(UsageError, match="USER:PASSWORD"):
+            check("127.0.0.1", auth)
+
+
+def test_ten_are_answered_at_once(app: Any, ollama: OllamaServer) -> None:
+    """The model's server lets nobody go on before all ten are being answered."""
+    everybody = threading.Barrier(11)
+
+    class Held(list[Any]):
+        def __getitem__(self, part: Any) -> Any:
+            everybody.wait(30)
+            return list(self)[part]
+
+    ollama.reply = Held(REPLY)
+    (function,) = [number for number, fn in app.fns.items() if fn.name == "answer"][:1]
+    for visitor in range(10):
+        data = [f"What mitigates forgetting, asks {visitor}?", None, "auto", 5, False, False]
+        body = json.dumps({"data": data, "fn_index": function, "session_hash": f"visitor{visitor}"})
+        connection = http.client.HTTPConnection("127.0.0.1", app.server_port, timeout=20)
+        connection.request("POST", "/gradio_api/queue/join", body, {"Content-Type": "application/json"})
+        assert connection.getresponse().status == 200
+    everybody.wait(30)  # BrokenBarrierError if one of them had to wait for another
+    for visitor in range(10):
+        events = finished(app, f"visitor{visitor}")
+        assert f"asks {visitor}?" in events
+        assert not [other for other in range(10) if other != visitor and f"asks {other}?" in events]
+
+
+def finished(app: Any, session: str) -> str:
+    """All that the queue has to tell this session."""
+    return get(app, f"/gradio_api/queue/data?session_hash={session}")[1].decode()
+
+
+def test_programs_ask_and_search(app: Any, ollama: OllamaServer) -> None:
+    client = Client(app.local_url, verbose=False)
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/ask", "/search"}
+    answer = client.predict(question="What mitigates forgetting?", mode="extractive", api_name="/ask")
+    assert answer["mode"] == "extractive" and answer["citations"] and answer["sentences"][0]["verdict"]
+    found = client.predict(question="catastrophic forgetting", k=3, api_name="/search")
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
+    with pytest.raises(Exception, match="empty"):
+        client.predict(question=" ", api_name="/search")
+
+
+@pytest.mark.slow
+def test_it_serves_within_five_seconds_of_one_core(index_dir: Path) -> None:
+    """From a new process to the first page, in processor time: the clock of a busy machine would prove nothing."""
+    code = """
+import sys, urllib.request
+from rag import Assistant
+from ui import launch
+app = launch(Assistant.open, wait=False)
+assert urllib.request.urlopen(app.local_url).status == 200
+"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = os.environ | {"RAG_INDEX_DIR": str(index_dir)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, timeout=120)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5

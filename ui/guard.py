@@ -1,0 +1,62 @@
+"""What stands between the network and Gradio: the app's own pages, to this machine's own browser, and no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# What the app is made of. Gradio also serves uploads, files by path, and fetches addresses it is given: not here.
+_PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/login", "/logout")
+_FOLDERS = ("/assets/", "/static/", "/svelte/")
+_NAMES = "queue/ run/ call/ info heartbeat/ cancel reset app_id login_check startup-events mcp token user"
+_CALLS = tuple(f"/gradio_api/{name}" for name in _NAMES.split())
+# The browser itself refuses whatever would come from elsewhere. Gradio needs inline scripts and evaluates templates.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+_HEADERS = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class Guard:
+    """ASGI middleware: answers 404 to what the app is not made of, 403 to a host name that is not `hosts`."""
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] = ()) -> None:
+        """`hosts` empty lets any name through: that is for an app with a password."""
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        known = path.rstrip("/") in _PAGES or path == "/" or path.startswith(_FOLDERS + _CALLS)
+        if not known or ".." in path:
+            await _refuse(send, 404)
+        elif self.hosts and _host(scope) not in self.hosts:  # a page elsewhere whose name points here
+            await _refuse(send, 403)
+        else:
+
+            async def headed(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", []), *_HEADERS]
+                await send(message)
+
+            await self.app(scope, receive, headed)
+
+
+def _host(scope: Scope) -> str:
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    return given.rpartition(":")[0] if given.rpartition(":")[2].isdecimal() else given
+
+
+async def _refuse(send: Send, status: int) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"Not here.\n"})
