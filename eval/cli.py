@@ -157,9 +157,8 @@ def run(
                 outcomes = ask_all(examiner, asked, progress, leave_one_out)
             runs.append(summarise(name or "extractive", outcomes, examiner.assistant.settings))
             if sabotage and mode == "extractive":
-                kept = {q.id for q in sets.choose(asked, limit=sabotage)}
                 with _progress("Sabotage") as progress:
-                    proofs = run_all(examiner, [o for o in outcomes if o.question.id in kept], rules, progress)
+                    proofs = run_all(examiner, outcomes, rules, sabotage, progress)
         if judge:
             from eval.judge import review
             from rag.answering.opinion import OllamaJudge

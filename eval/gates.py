@@ -20,6 +20,7 @@ from rag.errors import UsageError
 HERE = Path(__file__).parent
 GATES, BASELINE = HERE / "gates.toml", HERE / "baseline.json"
 HIGHEST_GROUNDEDNESS_FLOOR = 0.80  # a perfect system scores about 0.90 where the verifier has 10% false alarms
+UNMEASURED = "nothing to measure it on"
 
 _TABLE = {"at_least", "at_most", "no_worse", "verifier"}
 
@@ -184,7 +185,7 @@ def _bounded(run: Run, name: str, bound: float, holds: Any, words: str) -> Gate:
     estimate = run["metrics"].get(name) or {}
     label = f"{METRICS[name].label} {words} {bound:g}"
     if estimate.get("value") is None:
-        return Gate(run["name"], label, False, "nothing to measure it on")
+        return Gate(run["name"], label, False, UNMEASURED)
     shown = f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], n = {estimate['n']}"
     return Gate(run["name"], label, bool(holds(estimate, bound)), shown)
 
@@ -192,7 +193,7 @@ def _bounded(run: Run, name: str, bound: float, holds: Any, words: str) -> Gate:
 def _no_worse(run: Run, name: str, change: Change | None, drop: float) -> Gate:
     label = f"{METRICS[name].label} no worse than the baseline"
     if change is None or change.difference.value is None:
-        return Gate(run["name"], label, False, "no question in common that it can be measured on")
+        return Gate(run["name"], label, False, UNMEASURED)
     d = change.difference
     sign = -1 if METRICS[name].better == "lower" else 1
     breached = sign * (d.value or 0.0) < -drop and change.significant

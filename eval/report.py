@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -94,7 +96,7 @@ def markdown(report: Report) -> str:
     """The summary for a CI job's page: verdict, figures, types, sabotage, and what turned."""
     runs, breaches = report["runs"], [g for g in report["gates"] if not g["passed"]]
     lines = [f"# Evaluation: {verdict(report)}", "", subtitle(report), ""]
-    lines += [f"- **{g['run']}: {g['name']}**: {g['detail']}" for g in breaches] + ([""] if breaches else [])
+    lines += [f"- **{_md(g['run'])}: {g['name']}**: {_md(g['detail'])}" for g in breaches] + ([""] if breaches else [])
     names = [run["name"] for run in runs]
     rows = []
     for n, metric in METRICS.items():
@@ -103,6 +105,16 @@ def markdown(report: Report) -> str:
     rows.append(["Groundedness, corrected", *(_number(run.get("groundedness_corrected")) for run in runs), ""])
     rows.append(["Latency p50 / p95 (ms)", *(latency(run) for run in runs), ""])
     lines += _table(["metric", *names, "n"], rows)
+    rows = [
+        [METRICS[n].label, *(interval(run["by_split"][split].get(n)) for run in runs for split in ("dev", "test"))]
+        for n in HEADLINES
+    ]
+    lines += _table(["split", *(f"{name} {split}".strip() for name in names for split in ("dev", "test"))], rows)
+    for run in runs:
+        if judge := run.get("judge"):
+            agreed, kappa = interval(judge["agreement"]), interval(judge["kappa"])
+            lines += [f"The judge {_md(judge['model'])} agrees with {agreed} of the verdicts on {_md(run['name'])} "
+                      f"(n = {judge['agreement']['n']}, Cohen's kappa {kappa}).", ""]  # fmt: skip
     for run in runs:
         by = ("accuracy", "recall@5", "key_fact_recall")
         rows = [
@@ -110,10 +122,10 @@ def markdown(report: Report) -> str:
             for kind, figures in run["by_type"].items()
         ]
         head = ["type", *(METRICS[n].label for n in by), "n"]
-        lines += [f"## {run['name']} by type", "", *_table(head, rows)]
+        lines += [f"## {_md(run['name'])} by type", "", *_table(head, rows)]
     if report["sabotage"]:
         rows = [
-            [row["name"], row["gate"], "yes" if row["passed"] else "**no**", interval(row["caught"])]
+            [row["name"], row["gate"], "yes" if row["passed"] else "NO", interval(row["caught"])]
             for row in report["sabotage"]
         ]
         lines += ["## Sabotage", "", *_table(["damage", "gate it must trip", "passed", "sentences caught"], rows)]
@@ -123,7 +135,7 @@ def markdown(report: Report) -> str:
             for n, c in change["metrics"].items()
             if c["significant"]
         ]
-        lines += [f"## {name} against the baseline", ""]
+        lines += [f"## {_md(name)} against the baseline", ""]
         lines += _table(["metric", "before", "after", "difference"], rows) if rows else ["No significant change.", ""]
         for title, ids in (("Turned bad", change["turned_bad"]), ("Turned good", change["turned_good"])):
             shown = ", ".join(f"`{i}`" for i in ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
@@ -173,7 +185,12 @@ def _signed(estimate: Mapping[str, Any]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |" for row in cells] + [""]
+    return [f"| {' | '.join(_md(cell) for cell in row)} |" for row in cells] + [""]
+
+
+def _md(text: str) -> str:
+    """`text` on one line, as words and not as markup: models and papers write what they like."""
+    return re.sub(r"([|`*_\\])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 # --- JUnit -------------------------------------------------------------------------------------------
@@ -190,7 +207,7 @@ def junit(report: Report) -> bytes:
     for gate in report["gates"]:
         case = ElementTree.SubElement(gates, "testcase", classname=f"gates.{gate['run']}", name=gate["name"], time="0")
         if not gate["passed"]:
-            ElementTree.SubElement(case, "failure", message=gate["detail"])
+            ElementTree.SubElement(case, "failure", message=_xml(gate["detail"]))
     gates.set("failures", str(sum(not g["passed"] for g in report["gates"])))
     for run in report["runs"]:
         outcomes = run["outcomes"]
@@ -211,7 +228,8 @@ def junit(report: Report) -> bytes:
 
 
 def _xml(text: str) -> str:
-    return "".join(c for c in text if c in "\t\n" or c >= " ")
+    """`text` without the characters that XML 1.0 cannot hold."""
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)
 
 
 # --- HTML --------------------------------------------------------------------------------------------

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from eval import metrics as m
 from eval.questions import TYPES, Question, choose
 from rag.answering import Answer
+from rag.answering.verify import Verifier
 from rag.assistant import Assistant
+from rag.encoder import Encoder
 from rag.errors import ModelUnavailable, RagError
-from rag.grounding import Grounding, bare, names, numbers
+from rag.grounding import Grounding, answerability, bare, names, numbers
 from rag.papers import Paper
 from rag.retrieval import Retriever, Search
 from rag.settings import Settings
@@ -54,6 +58,7 @@ class Examiner:
 
     def __init__(self, assistant: Assistant) -> None:
         self.assistant = assistant
+        _remember(assistant.retriever.encoder)
         self.papers = {paper.paper_id: paper for paper in assistant.index.papers()}
         self.ids = {paper.title: paper_id for paper_id, paper in self.papers.items()}
 
@@ -92,14 +97,13 @@ class Examiner:
         if answered:
             values |= {"selective_accuracy": accuracy, "length": float(len(words(answer.text)))}
             values |= _grounded(answer, answer.grounding)
-        confidence = getattr(answer, "confidence", None)
-        if confidence is None:
-            confidence = max((hit.dense for hit in answer.search.hits), default=0.0)
-        return Outcome(question, answer, ranking, values, self._broken(answer), float(confidence), 1.0 - right)
+        return Outcome(question, answer, ranking, values, self._broken(answer), self._confidence(answer), 1.0 - right)
 
     def undeterred(self) -> Assistant:
-        """The same assistant, but one that never refuses."""
-        return self.variant(self.assistant.retriever, replace(self.assistant.settings, abstain_below=0.0))
+        """The same assistant, but one that never refuses to quote."""
+        undeterred = self.variant(self.assistant.retriever)
+        undeterred.verifier = _Undoubting(self.assistant.index, self.assistant.retriever)
+        return undeterred
 
     def leave_one_out(self, outcome: Outcome) -> Outcome:
         """`outcome` with its leave-one-out attribution, for the paper cited first."""
@@ -111,18 +115,28 @@ class Examiner:
         claims = [s.text for s in answer.sentences if given_up & set(s.citations)]
         if not claims:
             return outcome
-        without = self.variant(_Without(self.assistant, paper_id), self.assistant.settings)
+        without = self.variant(_Without(self.assistant, paper_id))
         again = without.ask(outcome.question.question, outcome.question.history)
         elsewhere = {c.n for c in again.citations if c.paper_id != paper_id}
         kept = {tuple(words(s.text)) for s in again.sentences if not set(s.citations) & elsewhere}
         held = [tuple(words(text)) not in kept for text in claims]
         return replace(outcome, metrics={**outcome.metrics, "leave_one_out": sum(held) / len(held)})
 
-    def variant(self, retriever: Retriever, settings: Settings) -> Assistant:
-        """An assistant on the same index with another retriever or other settings."""
-        variant = Assistant(self.assistant.index, settings)
+    def variant(self, retriever: Retriever) -> Assistant:
+        """The same assistant with another retriever, which takes over the encoder."""
+        variant = copy(self.assistant)
+        retriever.encoder = self.assistant.retriever.encoder
         variant.retriever = retriever
         return variant
+
+    def _confidence(self, answer: Answer) -> float:
+        """What the assistant goes by when it refuses: answerability, 0 where it refused for another reason."""
+        verifier, hits = self.assistant.verifier, answer.search.hits
+        score = max((hit.dense for hit in hits), default=0.0)
+        (asked,) = verifier._claims([answer.search.query], [True])
+        if asked:
+            score = answerability(score, asked, [verifier.source(hit.paper.paper_id) for hit in hits])
+        return 0.0 if answer.abstained and score >= self.assistant.settings.abstain_below else score
 
     def _titles(self, titles: Iterable[str]) -> set[str]:
         return {self.ids.get(title, title) for title in titles}
@@ -180,12 +194,25 @@ def _looks_like_title(parts: Sequence[str]) -> bool:
     return sum(word[0].isupper() for word in parts) >= 0.6 * len(parts)
 
 
+def _remember(encoder: Encoder) -> None:
+    """Let `encoder` encode a text once: a question is asked again, searched deeper and asked without a paper."""
+    for name in ("encode", "token_states"):
+        method = getattr(encoder, name)
+        setattr(encoder, name, lru_cache(maxsize=1024)(getattr(method, "__wrapped__", method)))
+
+
+class _Undoubting(Verifier):
+    """A verifier that takes every question for answerable."""
+
+    def doubt(self, search: Search, threshold: float) -> str:
+        return ""
+
+
 class _Without(Retriever):
     """A retriever that does not know one paper."""
 
     def __init__(self, assistant: Assistant, paper_id: str) -> None:
         super().__init__(assistant.index, assistant.settings)
-        self.encoder = assistant.retriever.encoder
         self.paper_id = paper_id
 
     def search(self, question: str, query: str | None = None, k: int | None = None) -> Search:
@@ -248,6 +275,7 @@ def summarise(name: str, outcomes: Sequence[Outcome], settings: Settings) -> dic
         "settings": {k: v for k, v in asdict(settings).items() if k not in ("origins", "index_dir")},
         "metrics": {n: e.as_json() for n, e in estimates(answered).items()},
         "by_type": {kind: _figures([o for o in answered if o.question.type == kind]) for kind in kinds},
+        "by_split": {split: _figures([o for o in answered if o.question.split == split]) for split in ("dev", "test")},
         "latency_ms": {"p50": _ms(m.percentile(latencies, 50)), "p95": _ms(m.percentile(latencies, 95))},
         "risk_coverage": {"coverage": [round(c, 4) for c in coverage], "risk": [round(r, 4) for r in risk]},
         "hard_failures": [{"id": o.question.id, "failure": f} for o in outcomes for f in o.failures],

@@ -6,19 +6,20 @@ gates them against the untouched ones. Where single sentences are damaged, it al
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eval.gates import check
+from eval.gates import UNMEASURED, check
 from eval.metrics import METRICS, Estimate, mean
 from eval.run import Examiner, Outcome, Progress, as_json, estimates
 from rag.answering import ABSTENTION, Answer, Citation, Sentence
 from rag.grounding import names, numbers
 from rag.papers import Paper
-from rag.retrieval import Hit, Passage, Retriever, Search
+from rag.retrieval import Retriever, Search
 
 HARD = "no hard failure"
 # What the verifier must catch of each kind, and the most it may raise on untouched answers.
@@ -39,8 +40,8 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether the gate tripped, and no less was caught than expected (as far as the interval tells)."""
-        enough = self.expected is None or self.caught is None or (self.caught.high or 0.0) >= self.expected
+        """Whether the gate tripped, and no less was caught than expected."""
+        enough = self.expected is None or self.caught is None or (self.caught.value or 0.0) >= self.expected
         return self.tripped and enough
 
     def as_json(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Saboteur:
         """Nothing at all."""
         return replace(written(answer, (), ()), text="")
 
-    def refusal(self, answer: Answer) -> Answer | None:
+    def refusal(self, answer: Answer) -> Answer:
         """A refusal, whatever was asked."""
         return replace(written(answer, (), ()), text=ABSTENTION, abstained=True)
 
@@ -136,15 +137,12 @@ class Saboteur:
         return written(answer, changed, answer.citations)
 
     def _recited(self, answer: Answer, other: Callable[[Citation], Paper]) -> Answer:
-        swapped = [(c, other(c)) for c in answer.citations]
-        known = {hit.paper.paper_id for hit in answer.search.hits}
-        added = {p.paper_id: p for _, p in swapped if p.paper_id not in known}
-        extra = [
-            Hit(len(known) + i, p, 0.0, 0.0, 0.0, Passage(f"{p.paper_id}#0", 0, 0, ""))
-            for i, p in enumerate(added.values(), start=1)
-        ]
-        search = replace(answer.search, hits=(*answer.search.hits, *extra))
-        citations = tuple(Citation(c.n, p.paper_id, p.title) for c, p in swapped)
+        """Other papers cited and retrieved in place of the right ones, which would give the damage away."""
+        swaps = {c.paper_id: other(c) for c in answer.citations}
+        hits = {paper.paper_id: replace(hit, paper=paper) for hit in reversed(answer.search.hits)
+                for paper in [swaps.get(hit.paper.paper_id, hit.paper)]}  # fmt: skip
+        citations = [Citation(c.n, (paper := swaps[c.paper_id]).paper_id, paper.title) for c in answer.citations]
+        search = replace(answer.search, hits=tuple(reversed(hits.values())))
         return replace(written(answer, answer.sentences, citations), search=search)
 
 
@@ -164,17 +162,18 @@ class _Astray(Retriever):
 
 
 def run_all(
-    examiner: Examiner, outcomes: Sequence[Outcome], gates: Mapping[str, Any],
+    examiner: Examiner, outcomes: Sequence[Outcome], gates: Mapping[str, Any], size: int,
     progress: Progress = lambda done, total: None,
 ) -> list[Result]:  # fmt: skip
-    """Every sabotage of `outcomes`; the first result is the rate of false alarms on the untouched ones."""
+    """Every sabotage of `size` evenly spread outcomes; the first result is the false alarms on the untouched ones."""
     saboteur = Saboteur(examiner)
     known = [o for o in outcomes if o.answer is not None]
     answered = [o for o in known if o.answer and not o.answer.abstained and o.answer.citations and not o.failures]
     untouched = _run("untouched", known)
 
-    def gated(damaged: Sequence[Outcome], gate: str, before: Mapping[str, Any] = untouched) -> bool:
-        breaches = [g for g in check(_run("damaged", damaged), gates, before) if not g.passed]
+    def gated(damaged: Sequence[Outcome], gate: str) -> bool:
+        decided = check(_run("damaged", damaged), gates, untouched)
+        breaches = [g for g in decided if not g.passed and g.detail != UNMEASURED]
         return any(g.name == HARD if gate == HARD else g.name.startswith(_label(gate)) for g in breaches)
 
     kinds: list[tuple[str, str, Callable[[Answer], Answer | None], str]] = [
@@ -189,31 +188,36 @@ def run_all(
         ("an empty answer", HARD, saboteur.empty, ""),
     ]
     alarms = mean([float(s.verdict not in _CLEAN) for o in answered if o.answer for s in o.answer.sentences])
-    results = [Result("nothing", "false alarms", (alarms.low or 0.0) <= MOST_FALSE_ALARMS, alarms)]
+    results = [Result("nothing", "false alarms", (alarms.value or 0.0) <= MOST_FALSE_ALARMS, alarms)]
     steps = len(kinds) + 4
     for name, gate, damage, kind in kinds:
-        damaged, caught = [], []
-        for o in answered:
-            assert o.answer is not None
-            answer = damage(o.answer)
-            if answer is None:
+        damaged: list[Outcome] = []
+        caught: list[float] = []
+        for o in _spread(answered):
+            if o.answer is None or len(damaged) == size or (answer := damage(o.answer)) is None:
                 continue
             again = examiner.score(o.question, examiner.verify(answer), o.ranking)
             damaged.append(again)
             caught += _caught(o.answer, again, kind)
         results.append(Result(name, gate, gated(damaged, gate), mean(caught) if kind else None, EXPECTED.get(kind)))
         progress(len(results), steps)
-    refused = [examiner.score(o.question, saboteur.refusal(o.answer) or o.answer, o.ranking) for o in known if o.answer]
+    sample = _spread(known)[:size]
+    refused = [examiner.score(o.question, saboteur.refusal(o.answer), o.ranking) for o in sample if o.answer]
     results.append(Result("everything refused", "false_refusal_rate", gated(refused, "false_refusal_rate")))
-    assistant = examiner.assistant
-    astray = Examiner(examiner.variant(_Astray(assistant.index, assistant.settings), assistant.settings))
-    eager = Examiner(examiner.undeterred())
-    everything = [eager.ask(o.question) for o in known]
-    results.append(Result("everything answered", "false_answer_rate", gated(everything, "false_answer_rate")))
-    lost = [astray.ask(o.question) for o in known]
-    results.append(Result("retrieval broken", "recall@5", gated(lost, "recall@5")))
-    progress(steps, steps)
+    astray = _Astray(examiner.assistant.index, examiner.assistant.settings)
+    for name, gate, assistant in (
+        ("everything answered", "false_answer_rate", examiner.undeterred()),
+        ("retrieval broken", "recall@5", examiner.variant(astray)),
+    ):
+        other = Examiner(assistant)
+        results.append(Result(name, gate, gated([other.ask(o.question) for o in sample], gate)))
+        progress(len(results), steps)
     return results
+
+
+def _spread(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """`outcomes` in an order of which every beginning is an even sample: by a hash of the id."""
+    return sorted(outcomes, key=lambda o: hashlib.sha256(o.question.id.encode()).digest())
 
 
 def _run(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
