@@ -41,7 +41,7 @@ class Settings:
     correct_spelling: bool = _setting(True, "Correct question words the corpus never uses, at edit distance 1.")
     # -- extractive answers
     max_sentences: int = _setting(4, "Most sentences in an extractive answer.", low=1, high=50)
-    abstain_below: float = _setting(0.42, "Answerability below which the corpus does not answer.", low=0.0, high=1.0)
+    abstain_below: float = _setting(0.41, "Answerability below which the corpus does not answer.", low=0.0, high=1.0)
     strict: bool = _setting(False, "Remove sentences that the retrieved papers do not support.")
     nli_model: str = _setting("", "An NLI cross-encoder (hub name or path) as a second opinion; empty: none.")
     judge: str = _setting("", "An Ollama model as a second opinion on sentences in doubt; empty: none.")

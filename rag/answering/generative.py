@@ -20,7 +20,7 @@ from typing import Any
 from rag.answering import ABSTENTION, Citation, Delta, Discarded, Draft, Reading, Sentence, Thinking, Turn
 from rag.answering.followup import retrieval_query
 from rag.answering.markers import Markers, Reasoning, split_sentences, strip_markers
-from rag.answering.ollama import Card, Server, choose_model, think_value
+from rag.answering.ollama import Card, Server, choose_model, said, think_value, whole
 from rag.answering.prompt import Prompt, build, message_tokens, neutral
 from rag.errors import GenerationFailed, ModelUnavailable, PromptTruncated
 from rag.retrieval import Search
@@ -84,7 +84,7 @@ class OllamaAnswerer:
 
     def write(self, messages: list[dict[str, str]], tokens: int) -> str:
         """All that the model writes in up to `tokens` tokens, without its reasoning. Raises what `chat` raises."""
-        text = "".join((line.get("message") or {}).get("content") or "" for line in self.chat(messages, tokens))
+        text = "".join(said(line)[1] for line in self.chat(messages, tokens))
         reader = Reasoning()
         parts = (*reader.feed(text), *reader.feed("", last=True))
         return "".join(part for kind, part in parts if kind == "answer")
@@ -124,7 +124,7 @@ class OllamaAnswerer:
         if not run.text:
             spent = "spent all its tokens on reasoning" if run.thought else "wrote nothing"
             raise GenerationFailed(f"{card.name} {spent}.", "Raise answer_tokens, or take another model.")
-        yield run.draft(card.name, self._notes(run, len(search.hits), len(history)))
+        yield run.draft(card.name, self._notes(run, len(search.hits), len(history), reserved))
 
     def _reserved(self) -> int:
         thinks = think_value(self.card, self.settings.think)
@@ -170,8 +170,7 @@ class OllamaAnswerer:
 
     def _cut(self, prompt: Prompt, final: dict[str, Any], num_ctx: int) -> str:
         """How the server cut the prompt, judged by its counts; empty if it did not."""
-        read = int(final.get("prompt_eval_count") or 0)
-        written = int(final.get("eval_count") or 0)
+        read, written = whole(final.get("prompt_eval_count")), whole(final.get("eval_count"))
         if not read:
             return ""  # an old server with the whole prompt in its cache
         window = min(num_ctx, self._window() or num_ctx)  # something in between may have set a smaller one
@@ -196,18 +195,19 @@ class OllamaAnswerer:
         return PromptTruncated(message, f"{remedy}, or ask for fewer papers with -k.", partial)
 
     @staticmethod
-    def _notes(run: _Run, hits: int, turns: int) -> tuple[str, ...]:
+    def _notes(run: _Run, hits: int, turns: int, reserved: int) -> tuple[str, ...]:
         notes = []
-        if run.final.get("done_reason") == "length":
-            notes.append(
-                f"The answer was cut off at {run.final.get('eval_count')} tokens; answer_tokens sets the limit."
-            )
+        reason, count = run.final.get("done_reason"), whole(run.final.get("eval_count"))
+        if reason == "length" or (not reason and count >= reserved):  # old servers give no reason
+            setting = "answer_tokens" if count >= reserved else "num_ctx"
+            notes.append(f"The answer was cut off at {count} tokens; {setting} sets the limit.")
         if left := hits - len(run.prompt.given):
             notes.append(f"{left} of {hits} papers did not fit the model's context and were not read.")
         if left := turns - run.prompt.turns:
             notes.append(f"{left} of {turns} earlier turns did not fit the model's context.")
         if dropped := run.markers.dropped:
-            notes.append(f"Citations of passages that were never given were dropped: {dropped}.")
+            were = "citation was" if dropped == 1 else "citations were"
+            notes.append(f"{dropped} {were} dropped: no passage of that number was given.")
         return tuple(notes)
 
 
@@ -227,8 +227,7 @@ class _Run:
     def read(self, line: dict[str, Any], last: bool = False) -> Iterator[Written]:
         if line.get("done"):
             self.final = line
-        message = line.get("message") or {}
-        thinking, content = message.get("thinking") or "", message.get("content") or ""
+        thinking, content = said(line)
         if self._first is None and (thinking or content):
             self._first = time.perf_counter()
         if thinking:
@@ -265,7 +264,7 @@ class _Run:
         """Milliseconds, and tokens per second as the server measured them."""
         now = time.perf_counter()
         timings = {"first_token": 1000 * ((self._first or now) - self._began), "generate": 1000 * (now - self._began)}
-        count, nanoseconds = self.final.get("eval_count") or 0, self.final.get("eval_duration") or 0
+        count, nanoseconds = whole(self.final.get("eval_count")), whole(self.final.get("eval_duration"))
         if count:
             seconds = nanoseconds / 1e9 or now - (self._first or now)
             timings["tokens_per_second"] = count / seconds if seconds else 0.0

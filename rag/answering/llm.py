@@ -31,6 +31,7 @@ from pydantic import PrivateAttr
 
 from rag.answering.generative import OllamaAnswerer
 from rag.answering.markers import Reasoning
+from rag.answering.ollama import said
 from rag.settings import Settings
 
 
@@ -64,9 +65,8 @@ class LocalLLM(CustomLLM):
         def chunks() -> ChatResponseGen:
             reasoning, text = Reasoning(), ""
             for line in self._answerer.chat(plain):
-                content = (line.get("message") or {}).get("content") or ""
                 delta = ""
-                for kind, part in reasoning.feed(content, last=bool(line.get("done"))):
+                for kind, part in reasoning.feed(said(line)[1], last=bool(line.get("done"))):
                     if kind == "discard":
                         text = delta = ""
                     elif kind == "answer":

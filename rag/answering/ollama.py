@@ -31,6 +31,7 @@ from rag.settings import Settings
 
 SUGGESTED = "llama3.2"  # named in hints where the user has no model at all
 _CALL_SECONDS = 20.0  # for calls that answer at once; /api/show may have to read a cold disk
+_PULL_SECONDS = 600.0  # between two lines of a download: the server is silent while it verifies a large layer
 
 # --- where the server is -------------------------------------------------------------------------------
 
@@ -102,6 +103,7 @@ class _Connection(io.RawIOBase):
         self.allow(seconds)
 
     def allow(self, seconds: float) -> None:
+        self.seconds = seconds
         self.deadline = time.monotonic() + seconds
 
     def readable(self) -> bool:
@@ -118,6 +120,7 @@ class _Connection(io.RawIOBase):
         return io.BufferedReader(self)
 
     def sendall(self, data: Any) -> None:
+        self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
         self.sock.sendall(data)
 
     def close(self) -> None:
@@ -161,10 +164,18 @@ class Progress:
 class Server:
     """One Ollama server. Every method raises ModelUnavailable with one line and its remedy."""
 
-    def __init__(self, where: Address, connect: float = 2.0, first: float = 300.0, between: float = 60.0) -> None:
-        """`connect`, `first` and `between` are the seconds to wait for a connection, a first and a next line."""
+    def __init__(
+        self,
+        where: Address,
+        connect: float = 2.0,
+        first: float = 300.0,
+        between: float = 60.0,
+        call: float = _CALL_SECONDS,
+    ) -> None:
+        """Seconds to wait: `connect` for a connection, `first` and `between` for the first line of an answer
+        and for each further one, `call` for anything that needs no model."""
         self.where = where
-        self._connect, self._first, self._between = connect, first, between
+        self._connect, self._first, self._between, self._call_seconds = connect, first, between, call
 
     @classmethod
     def of(cls, settings: Settings) -> Server:
@@ -179,39 +190,39 @@ class Server:
         listed = self._call("GET", "/api/tags").get("models")
         if not isinstance(listed, list):
             raise self._stranger("no list of models came")
-        return tuple(_model(entry) for entry in listed if isinstance(entry, dict))
+        return tuple(_model(entry) for entry in _objects(listed))
 
     def loaded(self) -> dict[str, int]:
         """Context length in tokens of each model in memory; empty where the server doesn't say."""
         try:
-            running = self._call("GET", "/api/ps").get("models") or []
+            running = _objects(self._call("GET", "/api/ps").get("models"))
         except ModelUnavailable:
             return {}
-        return {str(m.get("name")): int(m["context_length"]) for m in running if m.get("context_length")}
+        return {str(m.get("name")): length for m in running if (length := whole(m.get("context_length")))}
 
     def show(self, name: str) -> Card:
         """What model `name` can do."""
         reply = self._call("POST", "/api/show", {"model": name})
-        info = reply.get("model_info") or {}
-        length = info.get(f"{info.get('general.architecture')}.context_length")
-        capabilities = reply.get("capabilities")
+        info = _object(reply.get("model_info"))
+        length = whole(info.get(f"{info.get('general.architecture')}.context_length"))
+        capabilities = [str(name) for name in _list(reply.get("capabilities"))]
         if not capabilities:  # servers before 0.6.4 don't say
             embeds = any(key.endswith(".pooling_type") for key in info)
             capabilities = ["embedding" if embeds else "completion"]
-        values = (reply.get("thinking") or {}).get("values") or ()
+        values = tuple(v for v in _list(_object(reply.get("thinking")).get("values")) if isinstance(v, bool | str))
         if not values and "gptoss" in str(info.get("general.architecture")).replace("-", ""):
             values = ("low", "medium", "high")  # cannot be turned off
-        return Card(name, frozenset(capabilities), int(length) if length else None, tuple(values))
+        return Card(name, frozenset(capabilities), length or None, values)
 
     def pull(self, name: str) -> Generator[Progress, None, None]:
         """Download model `name`; closing the iterator leaves what has come so far for the next try."""
         layers: dict[str, tuple[int, int]] = {}
         status = ""
-        with closing(self._stream("/api/pull", {"model": name}, name)) as lines:
+        with closing(self._stream("/api/pull", {"model": name}, name, _PULL_SECONDS, _PULL_SECONDS)) as lines:
             for line in lines:
                 status = str(line.get("status", ""))
                 if digest := line.get("digest"):
-                    layers[str(digest)] = int(line.get("completed") or 0), int(line.get("total") or 0)
+                    layers[str(digest)] = whole(line.get("completed")), whole(line.get("total"))
                 yield Progress(status, sum(c for c, _ in layers.values()), sum(t for _, t in layers.values()))
                 if status == "success":
                     return
@@ -223,7 +234,8 @@ class Server:
         Closing the iterator closes the connection, on which the server stops generating. Raises
         PromptTruncated where the server refuses the prompt as too long.
         """
-        with closing(self._stream("/api/chat", {**request, "stream": True}, str(request["model"]))) as lines:
+        body, name = {**request, "stream": True}, str(request["model"])
+        with closing(self._stream("/api/chat", body, name, self._first, self._between)) as lines:
             for line in lines:
                 yield line
                 if line.get("done"):
@@ -232,19 +244,21 @@ class Server:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         name = str((body or {}).get("model", ""))
-        with self._exchange(method, path, body, name, _CALL_SECONDS) as (response, connection):
-            return self._object(response.read(), connection)
+        with self._exchange(method, path, body, name, self._call_seconds) as (response, connection):
+            return self._parsed(response.read(), connection)
 
-    def _stream(self, path: str, body: dict[str, Any], name: str) -> Generator[dict[str, Any], None, None]:
-        with self._exchange("POST", path, body, name, self._first) as (response, connection):
+    def _stream(
+        self, path: str, body: dict[str, Any], name: str, first: float, between: float
+    ) -> Generator[dict[str, Any], None, None]:
+        with self._exchange("POST", path, body, name, first) as (response, connection):
             while raw := response.readline():
                 if raw.strip():
-                    line = self._object(raw, connection)
+                    line = self._parsed(raw, connection)
                     if error := line.get("error"):
                         raise _failure(500, _message(error), name, self.where)
                     connection.begun = True
                     yield line
-                    connection.allow(self._between)
+                    connection.allow(between)
 
     @contextmanager
     def _exchange(
@@ -261,14 +275,16 @@ class Server:
                 raise self._refusal(response.status, response.read(65536), response.headers, name)
             yield response, connection
         except TimeoutError as error:
-            waited, setting = (self._between, "token") if connection.begun else (first, "first_token")
+            remedy = "Is it overloaded? Restarting it helps, or name another server with OLLAMA_HOST."
+            if path == "/api/chat":
+                setting = "TOKEN" if connection.begun else "FIRST_TOKEN"
+                remedy = f"A smaller model is faster; RAG_{setting}_TIMEOUT sets the wait."
             raise ModelUnavailable(
-                f"Ollama at {self.where} sent nothing for {waited:g} s.",
-                f"A smaller model is faster; RAG_{setting.upper()}_TIMEOUT sets the wait.",
+                f"Ollama at {self.where} sent nothing for {connection.seconds:g} s.", remedy
             ) from error
         except (HTTPException, OSError) as error:
             if isinstance(error, HTTPException) and not connection.begun:
-                raise self._stranger(type(error).__name__) from error
+                raise self._stranger("no HTTP came") from error
             raise self._broken() from error
         finally:
             sock.close()
@@ -288,28 +304,32 @@ class Server:
         except TimeoutError as error:
             raise ModelUnavailable(f"{where} took no connection within {self._connect:g} s.", start) from error
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
+            if where.scheme == "https" and "SSL" in type(error).__name__:
+                start = "Check the https in OLLAMA_HOST; SSL_CERT_FILE names your own authority's certificates."
             raise ModelUnavailable(f"Cannot connect to {where}: {reason}.", start) from error
 
     def _request(self, connection: _Connection, method: str, path: str, body: dict[str, Any] | None) -> Any:
         from http.client import HTTPConnection
+        from urllib.parse import quote
 
-        headers = {"Accept": "application/json", "Connection": "close"}
+        headers: dict[str, str | bytes] = {"Accept": "application/json", "Connection": "close"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        if key := os.environ.get("OLLAMA_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
+        if key := "".join(os.environ.get("OLLAMA_API_KEY", "").split()):
+            headers["Authorization"] = f"Bearer {key}".encode()
         http = HTTPConnection(self.where.host, self.where.port)
         http.sock = connection
-        http.request(method, self.where.path + path, json.dumps(body).encode() if body is not None else None, headers)
+        data = json.dumps(body).encode() if body is not None else None
+        http.request(method, quote(self.where.path, safe="/%") + path, data, headers)
         return http.getresponse()
 
-    def _object(self, raw: bytes, connection: _Connection) -> dict[str, Any]:
+    def _parsed(self, raw: bytes, connection: _Connection) -> dict[str, Any]:
         try:
             value = json.loads(raw)
             if isinstance(value, dict):
                 return value
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         if not connection.begun:
             raise self._stranger("no JSON came")
@@ -324,9 +344,11 @@ class Server:
         """The fault behind an HTTP status other than 200."""
         try:
             error = json.loads(body)["error"]
-        except (ValueError, KeyError, TypeError):
-            target = f" and points to {headers['Location']}" if headers.get("Location") else ""
+        except (ValueError, KeyError, TypeError, RecursionError):
+            target = f" and points to {_message(headers['Location'])}" if headers.get("Location") else ""
             return self._stranger(f"HTTP {status}{target}")
+        if status == 404 and not name:
+            return self._stranger(f"HTTP 404: {_message(error)}")
         return _failure(status, _message(error), name, self.where)
 
     def _stranger(self, what: str) -> ModelUnavailable:
@@ -336,12 +358,43 @@ class Server:
         )
 
 
+def said(line: dict[str, Any]) -> tuple[str, str]:
+    """The reasoning and the text in one object of a chat stream."""
+    message = _object(line.get("message"))
+    return _text(message.get("thinking")), _text(message.get("content"))
+
+
+# What a server sends is taken for what it should be, or for nothing.
+
+
+def whole(value: Any) -> int:
+    """`value` if it is a number, in whole, else 0."""
+    return int(value) if isinstance(value, int | float) and abs(value) < 1e18 else 0
+
+
+def _text(value: Any) -> str:
+    # Half a surrogate pair, cut between two tokens, is no text that could be printed or encoded.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in _list(value) if isinstance(entry, dict)]
+
+
 def _model(entry: dict[str, Any]) -> Model:
-    details = entry.get("details") or {}
+    details = _object(entry.get("details"))
     name = str(entry.get("name") or entry.get("model") or "")
     return Model(
         name,
-        int(entry.get("size") or 0),
+        whole(entry.get("size")),
         str(details.get("parameter_size") or ""),
         str(details.get("quantization_level") or ""),
         bool(entry.get("remote_host")) or name.endswith(("-cloud", ":cloud")),
@@ -356,7 +409,7 @@ def _message(error: Any) -> str:
         elif isinstance(error, str) and error.lstrip().startswith("{"):
             try:
                 error = json.loads(error)
-            except ValueError:
+            except (ValueError, RecursionError):
                 break
     return " ".join(str(error).split())[:300].rstrip(".")
 
@@ -364,26 +417,33 @@ def _message(error: Any) -> str:
 _TOO_LONG = re.compile(r"exceeds? the (?:available )?context|context (?:length|size|window)|longer than the context")
 
 
+class _Refused(ModelUnavailable):
+    """The server works, but not on this request."""
+
+
 def _failure(status: int, error: str, name: str, where: Address) -> ModelUnavailable:
     """The fault an Ollama server names, with its remedy."""
     if status == 404:
-        return ModelUnavailable(
-            f"Ollama at {where} has no model {name!r}." if name else f"{where} does not know that call: {error}.",
-            f"`rag models pull {name}` fetches it; `rag models` lists what is there." if name else "Update Ollama.",
+        return _Refused(
+            f"Ollama at {where} has no model {name!r}.",
+            f"`rag models pull {name}` fetches it; `rag models` lists what is there.",
         )
     if status in (429, 503) or "server busy" in error:
-        return ModelUnavailable(f"Ollama is busy: {error}.", "Try again in a moment, or raise its OLLAMA_MAX_QUEUE.")
+        return _Refused(f"Ollama is busy: {error}.", "Try again in a moment, or raise its OLLAMA_MAX_QUEUE.")
     if status in (401, 403):
-        return ModelUnavailable(f"Ollama at {where} refuses access: {error}.", "Set OLLAMA_API_KEY, or sign in there.")
+        return _Refused(f"Ollama at {where} refuses access: {error}.", "Set OLLAMA_API_KEY, or sign in there.")
     if _TOO_LONG.search(error):
         return PromptTruncated(f"The prompt does not fit the model's context: {error}.", "Raise num_ctx.")
     if "file does not exist" in error:
-        return ModelUnavailable(f"There is no model {name!r} to pull.", "Names are listed at ollama.com/library.")
+        return _Refused(f"There is no model {name!r} to pull.", "Names are listed at ollama.com/library.")
     if "memory" in error:
-        return ModelUnavailable(f"Ollama failed: {error}.", "Take a smaller model, or lower num_ctx.")
+        return _Refused(f"Ollama failed: {error}.", "Take a smaller model, or lower num_ctx.")
     if status == 400:
-        return ModelUnavailable(f"Ollama refused the request: {error}.", "Another model may do: see `rag models`.")
-    return ModelUnavailable(f"Ollama failed: {error}.", "Ask again; its log says why.")
+        return _Refused(
+            f"Ollama refused the request: {error}.",
+            "`rag config` shows what was asked for; another model may take it (`rag models`).",
+        )
+    return _Refused(f"Ollama failed: {error}.", "Ask again; its log says why.")
 
 
 # --- choosing a model ----------------------------------------------------------------------------------
@@ -399,12 +459,16 @@ def choose_model(server: Server, wanted: str = "") -> Card:
         if not card.answers:
             raise ModelUnavailable(f"{wanted} is not made to answer: it can only embed.", "`rag models` lists others.")
         return card
-    models = server.models()
-    for model in models:
-        # A cloud model would send the question elsewhere: only when it is asked for by name.
-        if not model.remote and (card := server.show(model.name)).answers:
-            return card
-    raise ModelUnavailable(
+    broken: ModelUnavailable | None = None
+    for model in server.models():
+        if model.remote or not model.name:
+            continue  # a cloud model would send the question elsewhere: only when it is asked for by name
+        try:
+            if (card := server.show(model.name)).answers:
+                return card
+        except _Refused as error:  # a broken model does not keep the others from answering
+            broken = broken or error
+    raise broken or ModelUnavailable(
         f"Ollama at {server.where} has no model that can answer.", f"`rag models pull {SUGGESTED}` fetches one."
     )
 
