@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rag.answering import Answer, Turn
+from rag.answering.ollama import Server, choose_model
 from rag.errors import RagError
 from rag.render import item, say, show_sources, show_stream
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from rag.assistant import Assistant
 
-HELP = "/sources lists what was cited · /open N shows that paper · /model NAME changes the model · /quit ends"
+HELP = "/sources lists what was cited · /open N shows that paper · /model [NAME] tells or sets the model · /quit ends"
 
 
 def converse(assistant: Assistant, console: Console, thinking: bool) -> None:
@@ -48,11 +49,11 @@ def converse(assistant: Assistant, console: Console, thinking: bool) -> None:
             last = show_stream(assistant.stream(line, history), console, thinking)
             history.append(Turn(line, last.text))
             for note in last.notes:
-                if note not in told:  # once a conversation is enough
+                if last.mode == "ollama" or note not in told:  # that no server answers is told once
                     say(note)
                     told.add(note)
-        except KeyboardInterrupt:
             console.print()
+        except KeyboardInterrupt:
             say("Stopped.")
         except RagError as error:
             say(str(error))
@@ -70,14 +71,21 @@ def _command(line: str, assistant: Assistant, last: Answer | None, console: Cons
         if record:
             item(console, "", record[0].paper.title, "bold")
             item(console, "", record[0].paper.abstract)
+        elif argument:
+            say(f"The last answer cites no [{argument.strip('[]')}].")
         else:
-            say(f"The last answer cites no [{argument}].")
+            say("Which one? /open 1 shows the paper cited as [1].")
     elif name in ("/sources", "/open"):
         say("Nothing has been answered yet.")
     elif name == "/model":
-        changed = replace(assistant.settings, llm=argument, mode="ollama" if argument else "auto")
-        say(f"Answers now come from {argument or 'whichever model the server offers'}.")
-        return type(assistant)(assistant.index, changed)
+        server = Server.of(assistant.settings)
+        name = choose_model(server, argument or assistant.settings.llm).name  # an unusable one is refused here
+        if not argument:
+            others = [m.name for m in server.models() if m.name not in (name, f"{name}:latest")]
+            say(f"Model: {name}." + (f" Also here: {', '.join(others)}." if others else ""))
+            return assistant
+        say(f"Answers now come from {name}.")
+        return type(assistant)(assistant.index, replace(assistant.settings, llm=argument, mode="ollama"))
     else:
         say(HELP)
     return assistant

@@ -125,7 +125,9 @@ def ask(
         print_json(answer.as_json())
     else:
         console = console_for(no_color)
-        answer = show_stream(assistant.stream(text), console, show_thinking)
+        # Only a terminal sees what --strict may remove.
+        live = console.is_terminal or not settings.strict
+        answer = show_stream(assistant.stream(text), console, show_thinking, live)
         if explain_:
             explain(answer, console)
     for note in answer.notes:
@@ -378,6 +380,7 @@ def models(
     found = server.models()
     try:
         chosen = choose_model(server, settings.llm).name
+        chosen = next((m.name for m in found if m.name in (chosen, f"{chosen}:latest")), chosen)
     except errors.ModelUnavailable as error:
         chosen = ""
         say(str(error))
@@ -406,12 +409,14 @@ def config_(json_: JsonOption = False, config: ConfigOption = None, set_: SetOpt
     from rag.settings import describe, names
 
     settings = _settings(set_, config)
+    shown = {n: (getattr(settings, n), settings.origin(n)) for n in names()}
+    if not settings.ollama_host and (host := os.environ.get("OLLAMA_HOST")):  # Ollama's own name for it
+        shown["ollama_host"] = host, "environment OLLAMA_HOST"
     if json_:
-        print_json({n: {"value": getattr(settings, n), "origin": settings.origin(n)} for n in names()})
+        print_json({name: {"value": value, "origin": origin} for name, (value, origin) in shown.items()})
         return
-    for name in names():
-        value = getattr(settings, name)
-        print(f"{name:20} {'' if value == '' else value!s:20} {settings.origin(name):24} {describe(name)}")
+    for name, (value, origin) in shown.items():
+        print(f"{name:20} {value!s:20} {origin:24} {describe(name)}")
 
 
 # --- what the commands share -----------------------------------------------------------------------
@@ -561,7 +566,7 @@ def _ollama(settings: Settings) -> dict[str, Any]:
 
     found: dict[str, Any] = {"host": str(address(settings)), "reachable": False}
     try:
-        server = Server(address(settings), settings.connect_timeout, between=5.0)  # a status must not hang
+        server = Server(address(settings), settings.connect_timeout, call=5.0)  # a status must not hang
         found |= {"version": server.version(), "reachable": True}
         found["model"] = choose_model(server, settings.llm).name
     except errors.ModelUnavailable as error:

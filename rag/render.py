@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from rag.errors import RagError
 from rag.text import printable
 
 if TYPE_CHECKING:
@@ -32,49 +33,62 @@ def console_for(no_color: bool) -> Console:
     return Console(no_color=True if no_color else None, highlight=False)
 
 
-def show_stream(events: Iterator[Event], console: Console, thinking: bool = False) -> Answer:
+def show_stream(events: Iterator[Event], console: Console, thinking: bool = False, live: bool = True) -> Answer:
     """Print an answer, then its sources; return it whole.
 
-    On a terminal the text appears while it is written, and once more, marked, if verification changed
-    or marked a sentence; a pipe gets the verified text alone. `thinking` prints a model's reasoning too,
-    dimmed. On KeyboardInterrupt the stream is closed, which stops the model, and what has come stays.
+    The text appears while it is written, in a pipe too, and once more, marked, if verification changed or
+    marked a sentence; where not `live`, only then. `thinking` prints a model's reasoning too, dimmed, on
+    stderr. On a failure or Ctrl-C the stream is closed, which stops the model, and what has come stays.
     """
+    from rich.console import Console
     from rich.text import Text
 
     from rag.answering import Broken, Delta, Discarded, Finished, Reading, Searched, Thinking
 
-    live = console.is_terminal
+    talk = Console(stderr=True, no_color=console.no_color, highlight=False)
+    unended: Console | None = None  # where a line has been begun
     written = ""
     with closing(cast("Generator[Event, None, None]", events)), status(console) as tell:
-        for event in events:
-            match event:
-                case Searched(search):
-                    say_corrections(search)
-                    if search.query != search.question and not search.corrections:
-                        say(f"Searched for: {search.query}")
-                case Reading(model, papers):
-                    tell(f"{model} reads {papers} papers …")
-                case Thinking(text) if thinking:
-                    tell("")
-                    console.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
-                case Delta(text):
-                    tell("")
-                    written += text
-                    if live:
-                        console.print(_cited(text), end="", soft_wrap=True)
-                case Discarded() | Broken():
-                    if written:
-                        # What streamed stays; the answer begins below it.
-                        why = "broken off" if isinstance(event, Broken) else "that was reasoning; the answer follows"
-                        shown = "" if live else printable(written)
-                        console.print(Text(f"{shown}\n[{why}]\n", style="dim"), soft_wrap=True)
-                    written = ""
-                case Finished(answer):
-                    tell("")
-                    show_answer(answer, console, written if live else None)
-                    return answer
-                case _:
-                    pass
+        try:
+            for event in events:
+                match event:
+                    case Searched(search):
+                        say_searched(search)
+                    case Reading(model, papers):
+                        tell(f"{model} reads {papers} papers …")
+                    case Thinking(text) if thinking:
+                        tell("")
+                        talk.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
+                        unended = talk
+                    case Delta(text):
+                        tell("")
+                        if unended is talk:
+                            talk.print("\n")
+                        written += text
+                        if live:
+                            console.print(_cited(text), end="", soft_wrap=True)
+                        unended = console if live else None
+                    case Discarded() | Broken():
+                        tell("")
+                        if written and live:
+                            # What streamed stays; the answer begins below it.
+                            why = (
+                                "broken off" if isinstance(event, Broken) else "that was reasoning; the answer follows"
+                            )
+                            console.print(Text(f"\n[{why}]\n", style="dim"))
+                            unended = None
+                        written = ""
+                    case Finished(answer):
+                        tell("")
+                        show_answer(answer, console, written if live else None)
+                        return answer
+                    case _:
+                        pass
+        except (KeyboardInterrupt, RagError):
+            tell("")
+            if unended:
+                unended.print()
+            raise
     raise AssertionError("a stream ends with Finished")
 
 
@@ -95,7 +109,8 @@ def show_answer(answer: Answer, console: Console, written: str | None = None) ->
         for sentence in answer.sentences:
             if sentence.verdict in MARKS:
                 sign, style = MARKS[sentence.verdict]
-                item(console, f"  {sign} ", f"{sentence.text[:60].rstrip()}… {sentence.reason}", style)
+                start = sentence.text if len(sentence.text) <= 60 else f"{sentence.text[:60].rstrip()}…"
+            item(console, f"  {sign} ", f"“{start}” {sentence.reason}", style)
     show_sources(answer, console)
 
 
@@ -168,7 +183,7 @@ def status(console: Console) -> Iterator[Callable[[str], None]]:
 def show_timings(answer: Answer) -> None:
     """The timings of an answer, one line on stderr."""
     per_second = "tokens_per_second"
-    parts = [f"{name} {ms:.0f} ms" for name, ms in answer.timings_ms.items() if name != per_second]
+    parts = [f"{name.replace('_', ' ')} {ms:.0f} ms" for name, ms in answer.timings_ms.items() if name != per_second]
     if per_second in answer.timings_ms:
         parts.append(f"{answer.timings_ms[per_second]:.1f} tokens/s")
     say(" · ".join(parts))
@@ -189,7 +204,7 @@ def show_sources(answer: Answer, console: Console) -> None:
 
 def show_search(found: Search, console: Console) -> None:
     """The hits with their scores."""
-    say_corrections(found)
+    say_searched(found)
     for hit in found.hits:
         item(console, f"{hit.rank:3} ", hit.paper.title, "bold")
         scores = f"{hit.score:.3f} (dense {hit.dense:.3f}, lexical {hit.lexical:.2f})"
@@ -209,8 +224,13 @@ def item(console: Console, label: str, text: str, style: str = "") -> None:
     console.print(row)
 
 
-def say_corrections(found: Search) -> None:
+def say_searched(found: Search) -> None:
     """What was searched for in place of what was typed, if anything."""
+    expected = found.question
+    for old, new in found.corrections:
+        expected = expected.replace(old, new)
+    if found.query != expected:  # a follow-up question
+        say(f"Searched for: {found.query}")
     if found.corrections:
         say("Searched for " + ", ".join(f"{new!r} instead of {old!r}" for old, new in found.corrections) + ".")
 

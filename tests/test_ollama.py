@@ -204,13 +204,13 @@ def test_an_answer(fake: OllamaServer) -> None:
     assert isinstance(draft, Draft)
     assert draft.text == "Method 1 wins [1]. Method 2 loses [2]."
     assert draft.text == "".join(e.text for e in events if isinstance(e, Delta))
-    assert draft.sentences == (Sentence("Method 1 wins.", (1,)), Sentence("Method 2 loses.", (2,)))
+    assert draft.sentences == (Sentence("Method 1 wins.", (1,), (0, 18)), Sentence("Method 2 loses.", (2,), (19, 38)))
     assert [(c.n, c.paper_id, c.title) for c in draft.citations] == [
         (1, "paper-1", "Title 1"),
         (2, "paper-2", "Title 2"),
     ]
     assert not draft.abstained and draft.model == "llama3.2"
-    assert draft.notes == ("Citations of passages that were never given were dropped: 1.",)
+    assert draft.notes == ("1 citation was dropped: no passage of that number was given.",)
     assert draft.timings_ms["tokens_per_second"] == pytest.approx(140.0)
     assert 0 < draft.timings_ms["first_token"] <= draft.timings_ms["generate"]
     sent = fake.chats()[0]
