@@ -54,6 +54,7 @@ class Scored:
     flagged: bool
     sentences: tuple[tuple[float, bool, bool], ...]  # (suspicion, wrong, flagged)
     label: str
+    source: int  # the same for responses to the same source
 
 
 def read(path: Path) -> list[Labelled]:
@@ -85,6 +86,9 @@ def _ragtruth(record: dict[str, Any]) -> Labelled:
     return Labelled(str(record["question"]), sources, str(record["response"]), wrong, str(record.get("model", "")))
 
 
+Rows = Sequence[tuple[float, bool, bool]]
+
+
 class LabelledVerifier(Verifier):
     """The assistant's verifier over texts that no index holds."""
 
@@ -102,10 +106,12 @@ class LabelledVerifier(Verifier):
         sentences = [Sentence(item.response[a:b], everything) for a, b in spans]
         found = []
         for (a, b), judgement in zip(spans, self.judge(item.question, sentences, given)[1], strict=True):
-            wrong = any(start < b and a < end for start, end in item.wrong)
-            found.append((1 - (judgement.support or 0.0), wrong, judgement.verdict == "unsupported"))
+            if judgement.support is not None:
+                wrong = any(start < b and a < end for start, end in item.wrong)
+                found.append((1 - judgement.support, wrong, judgement.verdict == "unsupported"))
         worst = max((suspicion for suspicion, _, _ in found), default=0.0)
-        return Scored(worst, bool(item.wrong), any(flagged for _, _, flagged in found), tuple(found), item.label)
+        flagged = any(flagged for _, _, flagged in found)
+        return Scored(worst, bool(item.wrong), flagged, tuple(found), item.label, hash(item.sources))
 
     def _source(self, paper_id: str) -> Source:
         """Title and text made ready, by as many passes of the encoder as its window takes."""
@@ -113,7 +119,7 @@ class LabelledVerifier(Verifier):
         offsets: list[tuple[int, int]] = []
         states = [np.zeros((0, self.index.projection.shape[0]), dtype=np.float32)]
         at = 0
-        while (part := self.retriever.encoder.token_states(paper_id[at:])).offsets:
+        while (part := self.retriever.encoder.token_states(paper_id[at:])).offsets and part.offsets[-1][1]:
             offsets += [(at + a, at + b) for a, b in part.offsets]
             states.append(part.states)
             at = offsets[-1][1]
@@ -123,22 +129,35 @@ class LabelledVerifier(Verifier):
 
 
 def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Estimate]]:
-    """Figures for responses and for sentences; intervals resample responses, which sentences come in clusters of."""
-    figures = {
-        "response": _figures([[(s.response, s.is_wrong, s.flagged)] for s in scored]),
-        "sentence": _figures([list(s.sentences) for s in scored]),
-    }
+    """Figures for responses and for sentences, and for each kind of unsupported claim in SciFact."""
+    figures = {"response": _figures(scored, _response), "sentence": _figures(scored, _sentences)}
     for label in ("CONTRADICT", "NOT_ENOUGH_INFO"):
-        if kept := [s for s in scored if s.label in ("SUPPORT", label)]:
-            figures[f"SUPPORT against {label}"] = _figures([list(s.sentences) for s in kept])
+        if any(s.label == label for s in scored):
+            kept = [s for s in scored if s.label in ("SUPPORT", label)]
+            figures[f"SUPPORT against {label}"] = _figures(kept, _sentences)
     return figures
 
 
-def _figures(clusters: Sequence[Sequence[tuple[float, bool, bool]]]) -> dict[str, Estimate]:
-    """auroc (Mann-Whitney), balanced_accuracy and f1 at the shipped threshold, best_f1 over all thresholds."""
+def _response(scored: Scored) -> Rows:
+    return ((scored.response, scored.is_wrong, scored.flagged),)
+
+
+def _sentences(scored: Scored) -> Rows:
+    return scored.sentences
+
+
+def _figures(scored: Sequence[Scored], rows_of: Callable[[Scored], Rows]) -> dict[str, Estimate]:
+    """auroc (Mann-Whitney), balanced_accuracy and f1 at the shipped threshold, best_f1 over all thresholds.
+
+    Intervals resample sources with all that was said about them: neither the sentences of one response nor the
+    responses to one source are independent (cluster bootstrap).
+    """
     from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_curve, roc_auc_score
 
-    rows = [np.array(cluster, dtype=np.float64).reshape(-1, 3) for cluster in clusters]
+    clusters: dict[int, list[tuple[float, bool, bool]]] = {}
+    for s in scored:
+        clusters.setdefault(s.source, []).extend(rows_of(s))
+    rows = [np.array(cluster, dtype=np.float64).reshape(-1, 3) for cluster in clusters.values()]
     count = sum(len(r) for r in rows)
 
     def best_f1(truth: Any, suspicion: Any) -> float:
