@@ -110,7 +110,9 @@ def ask(
     strict: Annotated[bool, typer.Option("--strict", help="Remove sentences no retrieved paper supports.")] = False,
     explain_: Annotated[bool, typer.Option("--explain", help="Print each sentence beside its evidence.")] = False,
     judge: JudgeOption = None,
-    bib: Annotated[Path | None, typer.Option("--bib", metavar="FILE", help="Write BibTeX of the cited papers.")] = None,
+    bib: Annotated[
+        Path | None, typer.Option("--bib", metavar="FILE", readable=False, help="Write BibTeX of the cited papers.")
+    ] = None,
 ) -> None:
     """Answer a question from the corpus, every sentence with its source."""
     mode = mode or ("ollama" if model else None)
@@ -168,7 +170,9 @@ def search(
 
 @app.command("index")
 def index_(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Files or folders of papers.")] = None,
+    paths: Annotated[  # unreadable ones are told in one line by the reader
+        list[Path] | None, typer.Argument(metavar="[PATH]...", readable=False, help="Files or folders of papers.")
+    ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed everything again.")] = False,
     json_: JsonOption = False,
     index: IndexOption = None,
@@ -497,8 +501,10 @@ def _batch(source: list[str] | None, answer: Callable[[Any, str, list[Turn]], di
             continue
         id_: Any = None
         try:
-            request = _request(line, number)
+            request = _object(line, number)
             id_ = request.get("id")
+            if not isinstance(request.get("question"), str):
+                raise errors.UsageError(f'Line {number} has no text "question".')
             result = answer(id_, request["question"], _history(request, number))
         except errors.RagError as error:
             result, code = {"id": id_, "error": str(error)}, _exit_code(error)
@@ -506,14 +512,14 @@ def _batch(source: list[str] | None, answer: Callable[[Any, str, list[Turn]], di
     return code
 
 
-def _request(line: str, number: int) -> dict[str, Any]:
+def _object(line: str, number: int) -> dict[str, Any]:
     try:
-        request = json.loads(line)
-    except ValueError as error:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
         raise errors.UsageError(f"Line {number} is not JSON: {error}.") from None
-    if not isinstance(request, dict) or not isinstance(request.get("question"), str):
-        raise errors.UsageError(f'Line {number} is not an object with a text "question".')
-    return request
+    if not isinstance(value, dict):
+        raise errors.UsageError(f"Line {number} is not a JSON object.")
+    return value
 
 
 def _history(request: dict[str, Any], number: int) -> list[Turn]:

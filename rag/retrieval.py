@@ -24,7 +24,9 @@ from rag.settings import Settings
 from rag.text import STOPWORDS, fold, terms, words
 
 LONGEST_QUESTION = 20_000  # characters; beyond this it is a document, not a question
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_CONTROL = re.compile(
+    "\x1b\\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\ud800-\udfff\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 

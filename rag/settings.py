@@ -130,7 +130,7 @@ def _config_path(config: str | Path | None, environ: Mapping[str, str]) -> tuple
     if named := (config or environ.get("RAG_CONFIG")):
         return Path(named).expanduser(), True
     local = Path("rag.toml")
-    if local.is_file():
+    if os.path.isfile(local):  # noqa: PTH113  # False, not an error, where the working folder is closed to us
         return local, False
     from platformdirs import user_config_path
 

@@ -9,6 +9,9 @@ over whenever the bindings do not answer as expected.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,10 @@ class Reader:
         if not (folder / "chroma.sqlite3").is_file():
             raise IndexDamaged(f"{folder} holds no Chroma collection.", REBUILD)
         self._source: _Bindings | _Client
+        if not all(os.access(path, os.W_OK) for path in (folder, folder / "chroma.sqlite3")):
+            # Chroma writes to what it reads; a read-only index is read from a copy.
+            self._copy = tempfile.TemporaryDirectory(prefix="rag-", ignore_cleanup_errors=True)
+            folder = _copied(folder, Path(self._copy.name))
         try:
             self._source = _Bindings(folder)
             self._source.get([])
@@ -63,6 +70,16 @@ class Reader:
         matrix = np.asarray(vectors, dtype=np.float32)
         norms = np.maximum(np.linalg.norm(matrix, axis=1), 1e-12)
         return dict(zip(found, (matrix @ vector / norms).tolist(), strict=True))
+
+
+def _copied(folder: Path, target: Path) -> Path:
+    try:
+        shutil.copytree(folder, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        for path in (target, *target.rglob("*")):
+            path.chmod(0o700)  # copytree carries a folder's mode over
+    except (OSError, shutil.Error) as error:
+        raise _damaged(error) from error
+    return target
 
 
 class _Bindings:
