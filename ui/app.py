@@ -70,8 +70,7 @@ class Page:
             self.saved = gr.BrowserState([], storage_key="rag-conversation", secret="rag")
             self._settings_panel()
             with gr.Row(elem_classes="top"):
-                counted = f"{len(self.index):,} papers, every sentence with its source"
-                _html(f"<header><h1>rag</h1><p>{counted}</p></header>")
+                _html("<header><h1>rag</h1></header>")
                 gr.Button("Settings", size="sm").click(None, js="() => window.ragSettings()")
             with gr.Tabs(elem_id="tabs") as self.tabs:
                 with gr.Tab("Ask", id="ask"):
@@ -90,7 +89,7 @@ class Page:
 
     def _settings_panel(self) -> None:
         settings = self.settings
-        with gr.Sidebar(label="Settings", open=False, width=300, elem_id="settings"):
+        with gr.Sidebar(label="Settings", open=False, width=340, position="right", elem_id="settings"):
             _html("<h2>Settings</h2>")
             self.choices = [("Automatic", "auto"), ("Quotations only", "extractive")]
             value = "extractive" if settings.mode == "extractive" else "auto"
@@ -103,15 +102,7 @@ class Page:
 
     def _ask_tab(self) -> None:
         self.banner = _html()
-        with gr.Column(elem_id="welcome") as self.welcome:
-            _html('<h2 class="welcome">What would you like to know?</h2>')
-            with gr.Row(elem_classes="examples"):
-                known = [paper.paper_id for paper in self.library.papers]
-                self.examples = [
-                    gr.Button(question, size="sm", elem_classes="example")
-                    for question, start in EXAMPLES.items()
-                    if any(paper_id.startswith(start) for paper_id in known)
-                ]
+        self.welcome = _html(view.welcome(len(self.index)), elem_id="welcome")
         self.thread = _html(elem_id="thread")
         self.live = _html(elem_id="live")
         with gr.Column(elem_id="composer"):
@@ -128,13 +119,23 @@ class Page:
                 )  # fmt: skip
                 self.ask = gr.Button("Ask", variant="primary", scale=0, min_width=80)
                 self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=80, visible=False)
+        with gr.Column(elem_id="examples") as self.suggested:
+            known = [paper.paper_id for paper in self.library.papers]
+            self.examples = [
+                gr.Button(question, size="sm", elem_classes="example")
+                for question, start in EXAMPLES.items()
+                if any(paper_id.startswith(start) for paper_id in known)
+            ]
         self.exported = gr.Textbox(visible="hidden", show_label=False, label="Exported")
 
     def _papers_tab(self) -> None:
         with gr.Row(elem_classes="filters"):
             self.query = gr.Textbox(label="Search", placeholder="Words or a question", scale=3, elem_id="query")
             self.dump = gr.Dropdown(
-                [("All", ""), *((d, d) for d in self.library.dumps)], value="", label="Dump", scale=2
+                [("All", ""), *((view.dump(name), name) for name in self.library.dumps)],
+                value="",
+                label="Dump",
+                scale=2,
             )
             self.since = gr.Textbox(label="From", placeholder="2024-05", scale=1, min_width=90)
             self.until = gr.Textbox(label="To", placeholder="2025", scale=1, min_width=90)
@@ -146,7 +147,7 @@ class Page:
     # --- wiring ------------------------------------------------------------------------------------------
 
     def _wire_conversation(self, app: gr.Blocks) -> None:
-        frame: Any = [self.thread, self.live, self.entries, self.saved, self.tools, self.welcome]
+        frame: Any = [self.thread, self.live, self.entries, self.saved, self.tools, self.welcome, self.suggested]
         frame += [self.box, self.ask, self.stop]
         asked: dict[str, Any] = {
             "fn": self.answer,
@@ -208,8 +209,8 @@ class Page:
         history = [Turn(e["question"], e["answer"]) for e in entries if not e.get("stopped")]
         run = self.running[session] = Run(self.assistant(mode, int(k), bool(strict)), question, history)
         try:
-            busy = {self.tools: gr.update(visible=False), self.welcome: gr.update(visible=False)}
-            yield busy | {self.box: "", self.ask: gr.update(visible=False), self.stop: gr.update(visible=True)}
+            hidden = {part: gr.update(visible=False) for part in (self.tools, self.welcome, self.suggested, self.ask)}
+            yield hidden | {self.box: "", self.stop: gr.update(visible=True)}
             async for events in run.looks():
                 for event in events:
                     progress.take(event)
@@ -228,7 +229,8 @@ class Page:
         if not done:
             frame[self.box] = question  # to be asked again, or changed
         if message:
-            frame[self.live] = view.failure(question, message)
+            hidden = {part: gr.update(visible=False) for part in (self.welcome, self.suggested)}
+            frame |= hidden | {self.live: view.failure(question, message)}
         yield frame
 
     def _live(self, question: str, progress: Progress, loading: bool) -> str:
@@ -269,6 +271,7 @@ class Page:
             self.saved: entries,
             self.tools: gr.update(visible=bool(entries)),
             self.welcome: gr.update(visible=not entries),
+            self.suggested: gr.update(visible=not entries),
             self.ask: gr.update(visible=True),
             self.stop: gr.update(visible=False),
         }

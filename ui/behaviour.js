@@ -2,22 +2,41 @@
 (() => {
   const behaviour = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
 
-  const select = (card) => {
+  // The card of a citation is opened, and its abstract scrolls to what proves the sentence.
+  const select = (card, at) => {
     for (const other of document.querySelectorAll(".card.selected")) other.classList.remove("selected");
-    const fold = card.closest(".also");
-    if (fold) fold.open = true;
     card.open = true;
     card.classList.add("selected");
+    reveal(card, at);
     card.scrollIntoView({ block: "nearest", behavior: behaviour() });
     card.querySelector("summary").focus({ preventScroll: true });
   };
 
-  // The abstract scrolls to its evidence, inside its own box.
-  const reveal = (card) => {
+  const reveal = (card, at) => {
     const box = card.querySelector(".abstract");
-    const mark = box?.querySelector("mark");
-    if (mark) box.scrollTop = mark.offsetTop - (box.clientHeight - mark.offsetHeight) / 2;
+    const marks = [...card.querySelectorAll("mark")];
+    const here = marks.find((mark) => mark.dataset.at === at) ?? marks[0];
+    for (const mark of marks) mark.classList.toggle("here", mark === here);
+    if (here) box.scrollTop = here.offsetTop - (box.clientHeight - here.offsetHeight) / 2;
   };
+
+  // The reason at a sentence: one at a time, on hover and focus, inside the window; Escape takes it away.
+  const tell = (sentence) => {
+    for (const other of document.querySelectorAll(".told")) other.classList.remove("told");
+    const tip = sentence?.querySelector('[role="tooltip"]');
+    if (!tip) return;
+    sentence.classList.add("told");
+    tip.style.setProperty("--shift", "0px");
+    const { left, right } = tip.getBoundingClientRect();
+    const shift = Math.max(14 - left, 0) || Math.min(document.documentElement.clientWidth - 14 - right, 0);
+    tip.style.setProperty("--shift", `${shift}px`);
+  };
+  for (const event of ["pointerover", "focusin"])
+    document.addEventListener(event, ({ target }) => {
+      const sentence = target.closest?.(".sentence");
+      if (sentence && !target.closest("a.cite")) tell(sentence);
+      else if (event === "focusin" || !document.activeElement?.matches(".flag")) tell(null);
+    });
 
   const copy = async (button) => {
     const text = button.dataset.copy;
@@ -42,18 +61,18 @@
     if (link) {
       event.preventDefault();
       const card = document.getElementById(link.hash.slice(1));
-      if (card) select(card);
+      if (card) select(card, link.dataset.at);
     } else if (button) copy(button);
   });
 
   document.addEventListener("toggle", (event) => {
-    if (event.target.matches?.(".card[open]")) reveal(event.target);
+    if (event.target.matches?.(".card[open]:not(.selected)")) reveal(event.target);
   }, true);
 
-  // Escape hides the reason at a sentence; "/" goes to the question.
+  // "/" goes to the question.
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, textarea, select");
-    if (event.key === "Escape") document.activeElement?.closest(".flag")?.blur();
+    if (event.key === "Escape") tell(null);
     else if (event.key === "/" && !typing) {
       event.preventDefault();
       document.querySelector("#question textarea")?.focus();
@@ -80,6 +99,9 @@
 
   window.ragShowPaper = () => {
     const title = document.getElementById("paper");
+    const chosen = title?.closest("[data-shown]").dataset.shown;
+    for (const row of document.querySelectorAll("#list [data-paper]"))
+      row.ariaCurrent = row.dataset.paper === chosen ? "true" : null;
     title?.scrollIntoView({ block: "nearest", behavior: behaviour() });
     title?.focus({ preventScroll: true });
   };

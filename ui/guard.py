@@ -26,10 +26,10 @@ _HEADERS = [
 
 
 class Guard:
-    """ASGI middleware: answers 404 to what the app is not made of, 403 to a host name that is not `hosts`."""
+    """ASGI middleware: answers 404 to what the app is not made of, 403 to other pages' browsers."""
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...] = ()) -> None:
-        """`hosts` empty lets any name through: that is for an app with a password."""
+        """`hosts` are the app's own names; empty lets any through, which is for an app with a password."""
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,10 +37,10 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        known = path.rstrip("/") in _PAGES or path == "/" or path.startswith(_FOLDERS + _CALLS)
+        known = path in _PAGES or path.startswith(_FOLDERS + _CALLS)
         if not known or ".." in path:
             await _refuse(send, 404)
-        elif self.hosts and _host(scope) not in self.hosts:  # a page elsewhere whose name points here
+        elif self.hosts and not _own(scope, self.hosts):
             await _refuse(send, 403)
         else:
 
@@ -52,9 +52,12 @@ class Guard:
             await self.app(scope, receive, headed)
 
 
-def _host(scope: Scope) -> str:
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    return given.rpartition(":")[0] if given.rpartition(":")[2].isdecimal() else given
+def _own(scope: Scope, hosts: tuple[str, ...]) -> bool:
+    """Whether the request is for one of `hosts`, and from no other page: names elsewhere may point here."""
+    headers = dict(scope["headers"])
+    host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")
+    name, _, port = host.rpartition(":")
+    return (name if port.isdecimal() else host) in hosts and (not origin or origin.partition("://")[2] == host)
 
 
 async def _refuse(send: Send, status: int) -> None:

@@ -110,8 +110,8 @@ def _turn(turn: str, item: Entry, papers: Papers, notes: Sequence[str], scores: 
         )
         notes = [note for note in notes if note != broken["message"]]
     body += f'<div class="text" dir="auto">{_text(turn, item)}</div>'
-    body += "".join(f'<p class="note">{shown(note)}</p>' for note in notes)
-    body += f'<p class="meta">{_meta(item)}{_copy("Copy answer", plain(item))}</p>'
+    body += "".join(f'<p class="note" dir="auto">{shown(note)}</p>' for note in notes)
+    body += f'<div class="meta"><p>{_meta(item)}</p>{_copy("Copy answer", plain(item))}</div>'
     return _article(turn, item["question"], f'<div class="answer">{body}</div>{_evidence(turn, item, papers, scores)}')
 
 
@@ -140,7 +140,7 @@ def _text(turn: str, item: Entry) -> str:
 
 
 def _sentence(id_: str, sentence: Mapping[str, Any], text: str, turn: str, item: Entry) -> str:
-    verdict, linked = sentence["verdict"], _linked(text, turn, item)
+    verdict, linked = sentence["verdict"], _linked(text, turn, item, sentence["evidence"])
     if verdict not in _REASONS:
         return f"<span>{linked}</span>"
     reason = sentence["reason"] or _REASONS[verdict]
@@ -151,16 +151,17 @@ def _sentence(id_: str, sentence: Mapping[str, Any], text: str, turn: str, item:
     )
 
 
-def _linked(text: str, turn: str, item: Entry) -> str:
-    """`text` with every [n] that the exchange cites as a link to its card."""
+def _linked(text: str, turn: str, item: Entry, proof: Mapping[str, Any] | None = None) -> str:
+    """`text` with every [n] that the exchange cites as a link to its card, and to what there proves the sentence."""
     titles = {int(c["n"]): c["title"] for c in item["citations"]}
 
     def link(match: re.Match[str]) -> str:
         n = int(match[1])
         if n not in titles:
             return shown(match[0])
-        label = f"Source {n}: {shown(titles[n])}"
-        return f'<a class="cite" href="#{turn}c{n}" aria-label="{label}" title="{shown(titles[n])}">{n}</a>'
+        title = shown(titles[n])
+        at = f' data-at="{int(proof["start"])}"' if proof and proof["n"] == n else ""
+        return f'<a class="cite" href="#{turn}c{n}"{at} aria-label="Source {n}: {title}" title="{title}">{n}</a>'
 
     out, at = [], 0
     for match in _MARK.finditer(text):
@@ -184,7 +185,7 @@ def _meta(item: Entry) -> str:
         parts.append(f"{share:.0%} of the claims supported")
     if item.get("stopped"):
         parts.insert(0, "stopped")
-    return " · ".join(f"<span>{shown(part)}</span>" for part in parts)
+    return "".join(f"<span>{shown(part)}</span>" for part in parts)
 
 
 def _copy(label: str, text: str) -> str:
@@ -202,7 +203,7 @@ def _evidence(turn: str, item: Entry, papers: Papers, scores: bool) -> str:
             f"{turn}c{int(c['n'])}",
             c,
             papers,
-            [(e["start"], e["end"]) for e in c["evidence"]],
+            _spans(c, item),
             [s for s in item["sentences"] if c["n"] in s["citations"] and s["verdict"] in _LABELS],
             hits.get(c["paper_id"]) if scores else None,
             group=turn,
@@ -221,6 +222,17 @@ def _evidence(turn: str, item: Entry, papers: Papers, scores: bool) -> str:
     if not cards and not others:
         return ""
     return f'<aside class="evidence" aria-labelledby="{turn}e"><h3 id="{turn}e">Evidence</h3>{cards}{others}</aside>'
+
+
+def _spans(citation: Mapping[str, Any], item: Entry) -> list[tuple[int, int]]:
+    """What supports the answer in one abstract; what merely comes nearest to an unsupported sentence does not."""
+    near: set[tuple[int, int]] = set()
+    good: set[tuple[int, int]] = set()
+    for sentence in item["sentences"]:
+        proof = sentence["evidence"]
+        if proof and proof["n"] == citation["n"]:
+            (near if sentence["verdict"] == "unsupported" else good).add((proof["start"], proof["end"]))
+    return [span for e in citation["evidence"] if (span := (e["start"], e["end"])) not in near - good]
 
 
 def _card(
@@ -256,9 +268,14 @@ def _card(
 
 
 def _about(paper: Paper) -> str:
-    """The date and the dumps of a paper; long file names by their beginnings."""
-    short = [name if len(name) <= 12 else f"{name[:8]}…" for name in paper.sources]
-    return " · ".join([*([paper.date] if paper.date else []), *short])
+    """The date and the dumps of a paper."""
+    return " · ".join([*([paper.date] if paper.date else []), *map(dump, paper.sources)])
+
+
+def dump(name: str) -> str:
+    """A file of the corpus as a person would call it: its number where it is a number and a hash."""
+    match = re.fullmatch(r"(\d+)_[0-9a-f]{8,}(\.\w+)?", name)
+    return f"dump {match[1]}" if match else name
 
 
 def _sources(paper: Paper | None) -> str:
@@ -282,7 +299,7 @@ def _highlighted(text: str, spans: Sequence[tuple[int, int]]) -> str:
     for start, end in sorted(spans):
         start = max(start, at)
         if start < end <= len(text):
-            out.append(f"{shown(text[at:start])}<mark>{shown(text[start:end])}</mark>")
+            out.append(f'{shown(text[at:start])}<mark data-at="{int(start)}">{shown(text[start:end])}</mark>')
             at = end
     return "".join(out) + shown(text[at:])
 
@@ -318,14 +335,23 @@ def detail(paper: Paper, near: Sequence[tuple[Paper, float]]) -> str:
         for p, cosine in near
     )
     authors = [f"{paper.author_count} author{'' if paper.author_count == 1 else 's'}"] if paper.author_count else []
-    about = " · ".join([*([paper.date] if paper.date else []), *paper.sources, *authors, paper.paper_id])
+    about = " · ".join([*([paper.date] if paper.date else []), *map(dump, paper.sources), *authors, paper.paper_id])
     return (
-        f'<article class="paper" aria-labelledby="paper">'
+        f'<article class="paper" aria-labelledby="paper" data-shown="{shown(paper.paper_id)}">'
         f'<h2 id="paper" dir="auto" tabindex="-1">{shown(paper.title)}</h2>'
-        f'<p class="about">{shown(about)}</p><p class="abstract" dir="auto">{shown(paper.abstract)}</p>'
+        f'<p class="about"{_sources(paper)}>{shown(about)}</p>'
+        f'<p class="abstract" dir="auto">{shown(paper.abstract)}</p>'
         f'<p class="actions"><button type="button" class="primary" data-ask="{shown(paper.paper_id)}">'
         f"Ask about this paper</button>{_copy('Copy title', paper.title)}{_copy('Copy BibTeX', bibtex(paper))}</p>"
         f'<h3>Nearest papers</h3><ul class="papers near">{rows}</ul></article>'
+    )
+
+
+def welcome(papers: int) -> str:
+    """What the page says before the first question."""
+    return (
+        '<h2 class="welcome">What would you like to know?</h2>'
+        f'<p class="note">{papers:,} papers to ask. Every sentence of an answer shows the abstract it comes from.</p>'
     )
 
 
