@@ -58,16 +58,16 @@ def show_stream(events: Iterator[Event], console: Console, thinking: bool = Fals
                         tell(f"{model} reads {papers} papers …")
                     case Thinking(text) if thinking:
                         tell("")
+                        unended = talk  # first, as Ctrl-C may come at any time
                         talk.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
-                        unended = talk
                     case Delta(text):
                         tell("")
                         if unended is talk:
                             talk.print("\n")
                         written += text
+                        unended = console if live else None
                         if live:
                             console.print(_cited(text), end="", soft_wrap=True)
-                        unended = console if live else None
                     case Discarded() | Broken():
                         tell("")
                         if written and live:
@@ -110,7 +110,7 @@ def show_answer(answer: Answer, console: Console, written: str | None = None) ->
             if sentence.verdict in MARKS:
                 sign, style = MARKS[sentence.verdict]
                 start = sentence.text if len(sentence.text) <= 60 else f"{sentence.text[:60].rstrip()}…"
-            item(console, f"  {sign} ", f"“{start}” {sentence.reason}", style)
+                item(console, f"  {sign} ", f"“{start}” {sentence.reason}", style)
     show_sources(answer, console)
 
 
@@ -216,8 +216,8 @@ def item(console: Console, label: str, text: str, style: str = "") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    if not console.is_terminal:
-        console.print(Text(label + printable(text)), soft_wrap=True)
+    if not console.is_terminal or not label:
+        console.print(Text(label + printable(text), style=style), soft_wrap=not console.is_terminal)
         return
     row = Table.grid()
     row.add_row(Text(label, style="cyan"), Text(printable(text), style=style))

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 NS = 1_000_000
-_PATIENCE = 10.0  # seconds until a waiting handler gives up, if a test fails to end it
+_PATIENCE = 30.0  # seconds until a waiting handler gives up, if a test fails to end it
 
 
 @dataclass
@@ -38,13 +38,14 @@ class OllamaServer:
 
     `fault` befalls calls of `fault_path`: "400", "404", "500", "503", "not_ollama", "not_http", "redirect",
     "hang", "bad_json", "stream_error", "death", "death_in_line", "drip", or "pause" (after the first chunk,
-    until the client goes: then `client_gone` is set).
+    until `resume` is set or the client goes: then `client_gone` is set).
     """
 
     def __init__(self, models: dict[str, FakeModel] | None = None, version: str = "0.34.2") -> None:
         self.models = {"llama3.2:latest": FakeModel()} if models is None else models
         self.version = version
         self.reply: list[str | tuple[str]] = ["Yes", " [1]", "."]
+        self.replies: list[list[str | tuple[str]]] = []  # for the next calls, before `reply`
         self.fault = ""
         self.fault_path = "/api/chat"
         self.default_num_ctx = 4096
@@ -52,6 +53,7 @@ class OllamaServer:
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.client_gone = threading.Event()
+        self.resume = threading.Event()
         self.loads: list[tuple[str, int, bool]] = []
         self.prefix = ""
         self._cache: list[str] = []
@@ -272,14 +274,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(refused, 400)
             return
         counts = fake.counts(tokens)
+        reply = fake.replies.pop(0) if fake.replies else fake.reply
         room = options.get("num_predict", -1)
-        room = len(fake.reply) if room < 0 else room
+        room = len(reply) if room < 0 else room
         if body.get("shift", True) is False and fake.newer_than(0, 12, 6):
             room = min(room, num_ctx - len(tokens))
-        written = fake.reply[:room]
+        written = reply[:room]
         final = (
             stamp
-            | {"message": empty, "done": True, "done_reason": "length" if len(written) < len(fake.reply) else "stop"}
+            | {"message": empty, "done": True, "done_reason": "length" if len(written) < len(reply) else "stop"}
             | {"total_duration": 90 * NS, "load_duration": 10 * NS, "prompt_eval_duration": 30 * NS}
             | {"eval_count": len(written), "eval_duration": 50 * NS}
             | counts
@@ -315,7 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
             while data and self._chunk(data[:1]) and not self._gone(0.005):
                 data = data[1:]
         elif fault == "pause":
-            self._wait_for_client()
+            return self._wait_for_client()
         else:
             return False
         return True
@@ -334,9 +337,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.fake.client_gone.set()
         return gone
 
-    def _wait_for_client(self) -> None:
-        self._gone(_PATIENCE)
+    def _wait_for_client(self) -> bool:
+        """Wait until the client goes, or until it shall go on; whether it is over."""
+        step = 0.005
+        for _ in range(int(_PATIENCE / step)):
+            if self.fake.resume.is_set():
+                return False
+            if self._gone(step):
+                break
         self.close_connection = True
+        return True
 
     def _json(self, value: dict[str, Any], status: int = 200) -> None:
         self._send(status, "application/json; charset=utf-8", json.dumps(value).encode())
