@@ -55,6 +55,7 @@ class OllamaServer:
         self.client_gone = threading.Event()
         self.resume = threading.Event()
         self.loads: list[tuple[str, int, bool]] = []
+        self.running: tuple[str, int, bool] | None = None  # the last of them, until it is unloaded
         self.prefix = ""
         self._cache: list[str] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
@@ -90,8 +91,9 @@ class OllamaServer:
     # -- what the model runner does
 
     def load(self, name: str, num_ctx: int, shift: bool) -> None:
-        if not self.loads or self.loads[-1] != (name, num_ctx, shift):
-            self.loads.append((name, num_ctx, shift))
+        if self.running != (name, num_ctx, shift):
+            self.running = name, num_ctx, shift
+            self.loads.append(self.running)
             self._cache = []
 
     def fit(self, body: dict[str, Any], num_ctx: int) -> tuple[list[str], dict[str, Any] | None]:
@@ -212,8 +214,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"models": models})
 
     def _ps(self, _: Any) -> None:
-        loads = self.fake.loads[-1:]
-        self._json({"models": [{"name": name, "model": name, "context_length": ctx} for name, ctx, _ in loads]})
+        models = [
+            {
+                "name": name,
+                "model": name,
+                "size": 3_000_000_000,
+                "digest": "a80c4f17acd5",
+                "details": {"family": "llama"},
+                "expires_at": "2026-01-01T00:05:00Z",
+                "size_vram": 0,
+                "context_length": num_ctx,
+            }
+            for name, num_ctx, _ in filter(None, [self.fake.running])
+        ]
+        self._json({"models": models})
 
     def _show(self, body: dict[str, Any]) -> None:
         model = self.fake.find(body.get("model", ""))
@@ -232,19 +246,22 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(reply)
 
     def _pull(self, body: dict[str, Any]) -> None:
-        self._start()
+        lines: list[dict[str, Any]] = [{"status": "pulling manifest"}]
         if "nosuch" in body["model"]:
-            self._line({"status": "pulling manifest"})
-            self._line({"error": "pull model manifest: file does not exist"})
+            lines += [{"error": "pull model manifest: file does not exist"}]
         else:
-            self._line({"status": "pulling manifest"})
             for layer, size in (("sha256:aa", 100), ("sha256:bb", 20)):
                 for done in (0, size // 2, size):
                     progress = {"total": size} | ({"completed": done} if done else {})
-                    self._line({"status": f"pulling {layer[7:]}", "digest": layer} | progress)
-            self._line({"status": "verifying sha256 digest"})
+                    lines += [{"status": f"pulling {layer[7:]}", "digest": layer} | progress]
+            lines += [{"status": "verifying sha256 digest"}, {"status": "success"}]
             self.fake.models[body["model"]] = FakeModel()
-            self._line({"status": "success"})
+        if body.get("stream", True) is False:
+            self._json(lines[-1], 500 if "error" in lines[-1] else 200)
+            return
+        self._start()
+        for line in lines:
+            self._line(line)
         self._end()
 
     def _chat(self, body: dict[str, Any]) -> None:
@@ -260,14 +277,17 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("think") and "thinking" not in capabilities:
             self._json({"error": f'"{name}" does not support thinking'}, 400)
             return
+        stamp = {"model": name, "created_at": "2026-01-01T00:00:00.000001Z"}
+        empty = {"role": "assistant", "content": ""}
+        if not body.get("messages") and body.get("keep_alive") == 0:
+            fake.running = None
+            self._json(stamp | {"message": empty, "done": True, "done_reason": "unload"})
+            return
         options = body.get("options") or {}
         num_ctx = fake.forced_num_ctx or min(options.get("num_ctx") or fake.default_num_ctx, model.context_length)
         fake.load(name if name in fake.models else f"{name}:latest", num_ctx, body.get("shift", True))
-        stamp = {"model": name, "created_at": "2026-01-01T00:00:00.000001Z"}
-        empty = {"role": "assistant", "content": ""}
         if not body.get("messages"):
-            reason = "unload" if body.get("keep_alive") == 0 else "load"
-            self._json(stamp | {"message": empty, "done": True, "done_reason": reason})
+            self._json(stamp | {"message": empty, "done": True, "done_reason": "load"})
             return
         tokens, refused = fake.fit(body, num_ctx)
         if refused:
