@@ -41,11 +41,15 @@ class OllamaServer:
     until `resume` is set or the client goes: then `client_gone` is set).
     """
 
-    def __init__(self, models: dict[str, FakeModel] | None = None, version: str = "0.34.2") -> None:
+    def __init__(
+        self, models: dict[str, FakeModel] | None = None, version: str = "0.34.2", interface: str = "127.0.0.1"
+    ) -> None:
         self.models = {"llama3.2:latest": FakeModel()} if models is None else models
         self.version = version
         self.reply: list[str | tuple[str]] = ["Yes", " [1]", "."]
         self.replies: list[list[str | tuple[str]]] = []  # for the next calls, before `reply`
+        self.raw: list[bytes] = []  # what /api/chat sends in place of `reply`, chunk by chunk
+        self.instead: dict[str, Any] = {}  # what a path answers with in place of what it should
         self.fault = ""
         self.fault_path = "/api/chat"
         self.default_num_ctx = 4096
@@ -58,7 +62,10 @@ class OllamaServer:
         self.running: tuple[str, int, bool] | None = None  # the last of them, until it is unloaded
         self.prefix = ""
         self._cache: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
+        self._interface = interface
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        kind = type("Http", (ThreadingHTTPServer,), {"address_family": family})
+        self._http = kind((interface, 0), type("Handler", (_Handler,), {"fake": self}))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
 
@@ -76,7 +83,8 @@ class OllamaServer:
 
     @property
     def host(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.prefix}"
+        interface = f"[{self._interface}]" if ":" in self._interface else self._interface
+        return f"http://{interface}:{self.port}{self.prefix}"
 
     def chats(self) -> list[dict[str, Any]]:
         """Bodies of all /api/chat calls."""
@@ -166,7 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         }
         if path == fake.fault_path and self._refuse(body):
             return
-        if call := calls.get((method, path)):
+        if path in fake.instead:
+            self._json(fake.instead[path])
+        elif call := calls.get((method, path)):
             call(body)
         else:
             self._send(404, "text/plain", b"404 page not found")
@@ -312,6 +322,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(final | {"message": empty | {"content": whole}})
             return
         self._start()
+        if fake.raw:
+            for data in fake.raw:
+                self._chunk(data)
+            self._end()
+            return
         for i, chunk in enumerate(written):
             said = {"content": chunk} if isinstance(chunk, str) else {"content": "", "thinking": chunk[0]}
             line = stamp | {"message": {"role": "assistant"} | said, "done": False}

@@ -130,6 +130,7 @@ _PIECES = st.sampled_from(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(_PIECES, max_size=30).map("".join), st.data())
 @example("It works [9]\n\nNext", None)
+@example("[1†][[[[]", None)
 def test_any_chunking_gives_the_same(text: str, data: st.DataObject | None) -> None:
     whole = normalise([text])
     assert normalise(list(text)) == whole
@@ -144,14 +145,14 @@ def test_any_chunking_gives_the_same(text: str, data: st.DataObject | None) -> N
 def test_sentences_and_their_numbers() -> None:
     text = "A method wins [1]. It is fast. [2][1]\n\nNo one cites this.\n\n[3]"
     assert split_sentences(text, 3) == (
-        Sentence("A method wins.", (1,)),
-        Sentence("It is fast.", (2, 1)),
-        Sentence("No one cites this.", (3,)),
+        Sentence("A method wins.", (1,), (0, 18)),
+        Sentence("It is fast.", (2, 1), (19, 37)),
+        Sentence("No one cites this.", (3,), (39, 62)),
     )
 
 
 def test_brackets_that_are_no_markers_stay_in_the_sentence() -> None:
-    assert split_sentences("Use `a [1]` and x[1] here.", 3) == (Sentence("Use `a [1]` and x[1] here."),)
+    assert split_sentences("Use `a [1]` and x[1] here.", 3) == (Sentence("Use `a [1]` and x[1] here.", (), (0, 26)),)
     assert split_sentences("", 3) == ()
     assert strip_markers("It works [1][2]. `a [1]`") == "It works. `a [1]`"
 

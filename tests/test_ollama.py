@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -191,6 +192,141 @@ def test_think(card: Card, wanted: str, sent: bool | str | None) -> None:
 def test_think_must_be_known() -> None:
     with pytest.raises(UsageError):
         think_value(Card("m", frozenset()), "loud")
+
+
+# --- the wire ------------------------------------------------------------------------------------------
+
+
+def line(content: Any = "", **fields: Any) -> bytes:
+    return json.dumps({"message": {"role": "assistant", "content": content}} | fields, ensure_ascii=False).encode()
+
+
+END = line(done=True)  # as an old server ends: no done_reason, no counts
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        [line("Größe ✓ [1]."), b"\r\n", b"\r\n", END],
+        [line("Größe "), b"\n\n", line("✓ [1]."), b"\n", END, b"\n", line("after the end")],
+        [bytes([byte]) for byte in line("Größe ✓ [1].") + b"\n" + END],
+        [line("Größe ✓ [1].", odd=[1], model=None, done=False) + b"\n" + line(None) + b"\n" + END],
+        [b'{"message": null}\n{}\n', line("Größe ✓ [1]."), b"\n" + line(["x"]) + b"\n" + line({}) + b"\n", END],
+        [line("Größe ✓ [1]."), b'\n{"done": true, "message": "x", "eval_count": "y", "prompt_eval_count": null}'],
+        [b'{"message": {"content": "Gr\\u00f6\\u00dfe \\u2713 [1]."}}\n', END],
+    ],
+)
+def test_any_wire_form_of_an_answer(fake: OllamaServer, raw: list[bytes]) -> None:
+    fake.raw = raw
+    draft = run(fake)[-1]
+    assert draft.text == "Größe ✓ [1]." and draft.notes == ()
+
+
+def test_half_a_character_is_never_passed_on(fake: OllamaServer) -> None:
+    fake.raw = [b'{"message": {"content": "\\ud83d"}}\n{"message": {"content": "\\ude00 Yes [1]."}}\n', END]
+    assert run(fake)[-1].text.encode().endswith(b"Yes [1].")
+
+
+def test_a_huge_answer(fake: OllamaServer) -> None:
+    fake.raw = [line("Method 1 wins [1]. " * 5_000) + b"\n", END]
+    draft = run(fake)[-1]
+    assert len(draft.sentences) == 5_000 and len(draft.citations) == 1
+
+
+@pytest.mark.parametrize("end", [b"", b"{", b"[]\n", b"\xff\n", b"[" * 100_000 + b"\n", b'"done"\n'])
+def test_a_stream_without_its_end_is_no_answer(fake: OllamaServer, end: bytes) -> None:
+    fake.raw = [line("Method 1 wins [1].") + b"\n", *([end] if end else [])]
+    with pytest.raises(GenerationFailed) as caught:
+        run(fake)
+    assert caught.value.partial == "Method 1 wins [1]."
+    fake.raw = [end or b"\n"]
+    with pytest.raises(ModelUnavailable) as other:
+        run(fake)
+    assert not isinstance(other.value, GenerationFailed)
+
+
+def test_an_old_server_gives_no_reason_for_a_cut(fake: OllamaServer) -> None:
+    fake.raw = [line("Method 1 wins [1]") + b"\n", line(done=True, eval_count=512)]
+    assert run(fake)[-1].notes == ("The answer was cut off at 512 tokens; answer_tokens sets the limit.",)
+    fake.raw = [line("Method 1 wins [1]") + b"\n", line(done=True, done_reason="length", eval_count=9)]
+    assert run(fake)[-1].notes == ("The answer was cut off at 9 tokens; num_ctx sets the limit.",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], {}, {"models": None}, {"models": {}}, {"models": [None, 1, {}]}, {"models": [{"name": ["x"]}]}, 7],
+)
+def test_lists_of_anything_else(fake: OllamaServer, value: Any) -> None:
+    fake.instead = {"/api/tags": value}
+    with pytest.raises(ModelUnavailable):
+        run(fake)
+    fake.instead = {"/api/ps": value}
+    assert run(fake)[-1].text == "Yes [1]."
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"model_info": [], "capabilities": "completion"},
+        {"model_info": {"general.architecture": 7, "7.context_length": "many"}, "capabilities": {}},
+        {"model_info": None, "capabilities": ["completion", None, "thinking"], "thinking": [], "details": 1},
+        {"thinking": {"values": "low"}},
+        {"thinking": {"values": [{}, None, 3]}, "capabilities": ["completion"]},
+    ],
+)
+def test_a_card_of_anything_else(fake: OllamaServer, value: Any) -> None:
+    fake.instead = {"/api/show": value}
+    assert run(fake)[-1].text == "Yes [1]."
+
+
+def test_a_neighbour_is_no_ollama(fake: OllamaServer) -> None:
+    fake.instead = {"/api/tags": {"error": "Unexpected endpoint or method."}}
+    with pytest.raises(ModelUnavailable, match="not as Ollama does"):
+        run(fake)
+    fake.instead, fake.fault, fake.fault_path = {}, "404", "/api/tags"
+    with pytest.raises(ModelUnavailable, match=r"not as Ollama does \(HTTP 404: "):
+        run(fake)
+
+
+def test_a_model_that_is_broken_does_not_stand_in_the_way(fake: OllamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.models = {"broken": FakeModel(), "good": FakeModel()}
+    find = fake.find
+    monkeypatch.setattr(fake, "find", lambda name: None if name == "broken" else find(name))
+    assert choose_model(Server(parse_host(fake.host))).name == "good"
+    del fake.models["good"]
+    with pytest.raises(ModelUnavailable, match="no model 'broken'"):
+        choose_model(Server(parse_host(fake.host)))
+
+
+def test_a_call_that_hangs_has_its_own_wait_and_remedy(fake: OllamaServer) -> None:
+    fake.fault, fake.fault_path = "hang", "/api/tags"
+    with pytest.raises(ModelUnavailable, match=r"sent nothing for 0\.05 s\. Is it overloaded"):
+        Server(parse_host(fake.host), call=0.05).models()
+
+
+def test_odd_paths_and_keys_travel(fake: OllamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", " ké\ny\n")
+    fake.prefix = "/%C3%BC%20x"
+    where = parse_host(fake.host.replace(fake.prefix, "/ü x/"))
+    assert Server(where).version() == fake.version
+    assert fake.headers[-1]["Authorization"].encode("latin-1").decode() == "Bearer kéy"
+
+
+def test_ipv6() -> None:
+    try:
+        fake = OllamaServer(interface="::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with fake:
+        assert "[::1]" in fake.host and Server(parse_host(fake.host)).version() == fake.version
+        assert Server(parse_host(f"[::]:{fake.port}")).version() == fake.version
+        assert fake.headers[-1]["Host"] == f"[::1]:{fake.port}"
+
+
+def test_https_to_a_plain_server_names_the_scheme(fake: OllamaServer) -> None:
+    with pytest.raises(ModelUnavailable, match=r"Cannot connect to https://.*Check the https in OLLAMA_HOST"):
+        Server(parse_host(fake.host.replace("http:", "https:"))).models()
 
 
 # --- an answer -----------------------------------------------------------------------------------------

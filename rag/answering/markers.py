@@ -88,7 +88,7 @@ _LIST = (
 )
 _BRACKETS = re.compile(
     rf"(?P<open>[\[［]{{1,2}}|【|\()\s{{0,2}}(?P<named>(?:{_NAMES})\.?\s{{0,2}})?[#^]?"
-    rf"(?P<list>{_LIST})(?:†[^】\n]{{0,24}})?\s{{0,2}}(?:[\]］]{{1,2}}|】|\))",
+    rf"(?P<list>{_LIST})(?:†[^】\]］)\n]{{0,24}})?\s{{0,2}}(?:[\]］]{{1,2}}|】|\))",
     re.IGNORECASE,
 )
 _WORDS = re.compile(  # only a plural takes a list: "In Passage 1, 2 models are compared"
@@ -99,7 +99,7 @@ _WORDS = re.compile(  # only a plural takes a list: "In Passage 1, 2 models are 
 # What a marker looks like before it is whole; at the end of the text so far it has to wait.
 _UNFINISHED = re.compile(
     r"(?:[\[［]{1,2}|【|\()\s{0,2}(?:[A-Za-z]{1,10}\.?\s{0,2})?[#^]?"
-    r"(?:\d[\w\s,;&–—#-]{0,500}(?:†[^】\n]{0,24})?)?[\]］]?\Z"
+    r"(?:\d[\w\s,;&–—#-]{0,500}(?:†[^】\]］)\n]{0,24})?)?[\]］]?\Z"
 )
 _UNFINISHED_WORDS = re.compile(r"[A-Za-z]{1,9}(?:\s{1,2}#?(?:\d[\d\s,&–#and-]*)?)?\Z")
 _COUNTED = ("passages", "papers", "sources", "documents", "abstracts")
@@ -113,6 +113,7 @@ _NUMBERED = re.compile(  # "Equation (1)" is no citation
 )
 _ENDS_CLAUSE = re.compile(r"\s{0,2}(?:[.,;:!?]|\Z)|\s{0,2}\n|\(\d|\[\d")
 _AHEAD = 4  # characters after a marker that can change what it means
+_AROUND = 200  # characters beside a marker that are looked at, so that a long answer costs no more per marker
 _TIGHT = re.compile(r"\s|[.,;:!?)\]]")
 
 
@@ -193,7 +194,7 @@ class Markers:
             return _RAISED.match(raw, at), True
         if raw[at].isascii() and raw[at].isalpha():
             unfinished = _UNFINISHED_WORDS.match(raw, at)
-            word = re.match(r"[a-z]*", raw[at:].lower())
+            word = re.match(r"[a-z]*", raw[at : at + _AROUND].lower())
             name = word.group() if word else ""
             whole = name in _COUNTED or f"{name}s" in _COUNTED
             may = unfinished and (whole or (unfinished.group().isalpha() and any(n.startswith(name) for n in _COUNTED)))
@@ -203,7 +204,8 @@ class Markers:
 
     def _numbers(self, match: re.Match[str]) -> list[int] | None:
         """The numbers `match` cites, given or not; None if it is ordinary text."""
-        before, after = self._raw[: match.start()], self._raw[match.end() :]
+        before = self._raw[max(0, match.start() - _AROUND) : match.start()]
+        after = self._raw[match.end() : match.end() + _AROUND]
         attached = bool(before) and (before[-1].isalnum() or before[-1] == "_")
         if match.re is _RAISED:
             word = re.search(r"[^\W\d_]*\Z", before)
