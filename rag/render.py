@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -30,7 +31,13 @@ def console_for(no_color: bool) -> Console:
     """The console on stdout; colours also obey NO_COLOR and whether stdout is a terminal."""
     from rich.console import Console
 
-    return Console(no_color=True if no_color else None, highlight=False)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            """The reader has what it wanted (`| head`); rich would call that a failure."""
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0)
+
+    return Output(no_color=True if no_color else None, highlight=False)
 
 
 def show_stream(events: Iterator[Event], console: Console, thinking: bool = False, live: bool = True) -> Answer:

@@ -101,6 +101,12 @@ class Live:
             pass
         return self.process.wait(60)
 
+    def stop_reading(self) -> None:
+        """Close this end of the pipe."""
+        self.process.stdout.close()
+        os.close(self._fd)
+        self._fd = os.open(os.devnull, os.O_RDONLY)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -404,6 +410,15 @@ def test_an_interrupt_stops_the_server_and_keeps_the_text(
     process.process.send_signal(signal.SIGINT)
     assert fake.client_gone.wait(30) and process.end() == INTERRUPTED
     assert process.seen.endswith("Reinforcement fine-\n") and "Traceback" not in process.seen
+
+
+def test_a_reader_that_leaves_early_is_no_failure(live: Callable[..., Live], fake: OllamaServer) -> None:
+    fake.fault = "pause"
+    process = live("ask", QUESTION, terminal=False)
+    process.until("Reinforcement fine-")
+    process.stop_reading()
+    fake.resume.set()
+    assert process.process.wait(60) == OK and process.process.stderr.read() == b""
 
 
 # --- settings, status ------------------------------------------------------------------------------
