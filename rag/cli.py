@@ -389,10 +389,10 @@ def models(
         chosen = ""
         say(str(error))
     if json_:
-        print_json([{"name": m.name, "bytes": m.size, "chosen": m.name == chosen} for m in found])
+        print_json([{"name": m.name, "bytes": m.size, "chosen": m.name == chosen, "cloud": m.remote} for m in found])
         return
     for m in found:
-        details = " ".join(part for part in (m.parameters, m.quantization) if part)
+        details = " ".join(part for part in (m.parameters, m.quantization, "in the cloud" if m.remote else "") if part)
         print(f"{'*' if m.name == chosen else ' '} {m.name:36} {m.size / 1e9:6.1f} GB  {details}".rstrip())
 
 

@@ -54,21 +54,23 @@ def show_stream(events: Iterator[Event], console: Console, thinking: bool = Fals
 
     talk = Console(stderr=True, no_color=console.no_color, highlight=False)
     unended: Console | None = None  # where a line has been begun
-    written = ""
+    written = writer = ""
     with closing(cast("Generator[Event, None, None]", events)), status(console) as tell:
         try:
             for event in events:
                 match event:
                     case Searched(search):
                         say_searched(search)
-                    case Reading(model, papers):
-                        tell(f"{model} reads {papers} papers …")
+                    case Reading(writer, papers):
+                        tell(f"{writer} reads {papers} papers …")
                     case Thinking(text) if thinking:
                         tell("")
                         unended = talk  # first, as Ctrl-C may come at any time
                         talk.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
+                    case Thinking():
+                        tell(f"{writer} thinks …")
                     case Delta(text):
-                        tell("")
+                        tell("" if live or not writer else f"{writer} writes …")
                         if unended is talk:
                             talk.print("\n")
                         written += text

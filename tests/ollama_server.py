@@ -37,7 +37,7 @@ class OllamaServer:
     """Use as a context manager. `reply` is what the model writes, chunk by chunk; (thinking,) tuples think.
 
     `fault` befalls calls of `fault_path`: "400", "404", "500", "503", "not_ollama", "not_http", "redirect",
-    "hang", "bad_json", "stream_error", "death", "death_in_line", "drip", or "pause" (after the first chunk,
+    "crash", "hang", "bad_json", "stream_error", "death", "death_in_line", "drip", or "pause" (after the first chunk,
     until `resume` is set or the client goes: then `client_gone` is set).
     """
 
@@ -198,6 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(301, "text/html", b"", {"Location": "https://elsewhere/"})
         elif fault == "not_http":
             self.connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+            self.close_connection = True
+        elif fault == "crash":
+            self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
         elif fault == "hang":
             self._wait_for_client()

@@ -294,7 +294,7 @@ def test_a_server_without_a_model_that_answers(rag: Cli, fake: OllamaServer) -> 
     assert "`rag models pull llama3.2`" in rag("models").err
 
 
-def test_models_are_listed_and_the_one_that_answers_is_marked(rag: Cli) -> None:
+def test_models_are_listed_and_the_one_that_answers_is_marked(rag: Cli, fake: OllamaServer) -> None:
     run = rag("models")
     assert run.code == OK and run.err == ""
     assert [line.split()[:2] for line in run.out.splitlines() if line[0] == "*"] == [["*", "llama3.2:latest"]]
@@ -302,6 +302,8 @@ def test_models_are_listed_and_the_one_that_answers_is_marked(rag: Cli) -> None:
     listed = rag("models", "--json", "-s", "llm=llama3.2").json
     assert [m["name"] for m in listed] == ["nomic-embed-text", "llama3.2:latest", "qwen3:4b"]
     assert [m["chosen"] for m in listed] == [False, True, False]
+    fake.models["far"] = FakeModel(remote_host="https://ollama.com")
+    assert rag("models").out.splitlines()[-1].endswith("in the cloud")
 
 
 def test_pull(rag: Cli, fake: OllamaServer, live: Callable[..., Live]) -> None:
@@ -332,6 +334,7 @@ BEFORE_ANY_TEXT = [
     ("not_ollama", "not as Ollama does.*OLLAMA_HOST"),
     ("not_http", "not as Ollama does.*OLLAMA_HOST"),
     ("redirect", "points to https://elsewhere/.*OLLAMA_HOST"),
+    ("crash", "broke.*Ask again"),
     ("hang", r"sent nothing for 0\.2 s.*RAG_FIRST_TOKEN_TIMEOUT"),
 ]
 IN_MID_STREAM = [

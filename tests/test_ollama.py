@@ -536,6 +536,7 @@ BEFORE_ANY_TEXT = [
     ("not_ollama", "answers, but not as Ollama does.*OLLAMA_HOST"),
     ("redirect", "HTTP 301 and points to https://elsewhere/"),
     ("not_http", "answers, but not as Ollama does"),
+    ("crash", "The connection to Ollama at .* broke"),
 ]
 
 

@@ -283,7 +283,8 @@ class Server:
                 f"Ollama at {self.where} sent nothing for {connection.seconds:g} s.", remedy
             ) from error
         except (HTTPException, OSError) as error:
-            if isinstance(error, HTTPException) and not connection.begun:
+            # A server that closes before it says anything (RemoteDisconnected is both) has crashed.
+            if isinstance(error, HTTPException) and not isinstance(error, OSError) and not connection.begun:
                 raise self._stranger("no HTTP came") from error
             raise self._broken() from error
         finally:
