@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from eval.gates import Comparison
     from eval.metrics import Estimate
     from rag.answering.generative import OllamaAnswerer
+    from rag.answering.opinion import OllamaJudge
     from rag.assistant import Assistant
 
 PASSED, BREACHED, FAULT = 0, 1, 2
@@ -150,6 +151,7 @@ def run(
         everything = sets.read(questions or sets.FOLDER)
         asked = sets.choose(everything, split, type_ or (), limit)
         assistant = open_index(settings)
+        second = _judge(settings, judge, record, replay) if judge else None
         runs, proofs = [], []
         for name in dict.fromkeys(model or [""]):
             examiner = Examiner(_answering(assistant, name, record, replay))
@@ -159,13 +161,10 @@ def run(
             if sabotage and mode == "extractive":
                 with _progress("Sabotage") as progress:
                     proofs = run_all(examiner, outcomes, rules, sabotage, progress)
-        if judge:
+        if second:
             from eval.judge import review
-            from rag.answering.opinion import OllamaJudge
 
             shown = papers_of(runs, examiner.papers)
-            second = OllamaJudge(replace(settings, judge=judge))
-            second._answerer = _answerer(settings, judge, record, replay, "judge_")
             for i, done in enumerate(runs):
                 with _progress(f"Judging {done['name']}") as progress:
                     runs[i] = review(done, shown, second, progress)
@@ -320,6 +319,18 @@ def _answerer(
         path = folder / f"{prefix}{re.sub(r'[^A-Za-z0-9.-]+', '_', model)}.jsonl"
         server = Tape(path, Server.of(settings) if record else None)
     return OllamaAnswerer(settings, server)
+
+
+def _judge(settings: Settings, model: str, record: Path | None, replay: Path | None) -> OllamaJudge:
+    """`model` as a judge. Raises ModelUnavailable now rather than after all the questions."""
+    from dataclasses import replace
+
+    from rag.answering.opinion import OllamaJudge
+
+    judge = OllamaJudge(replace(settings, judge=model))
+    judge._answerer = _answerer(settings, model, record, replay, "judge_")
+    judge._answerer.card  # noqa: B018
+    return judge
 
 
 def _verdict(report: dict[str, Any]) -> None:

@@ -205,16 +205,19 @@ def junit(report: Report) -> bytes:
     root = ElementTree.Element("testsuites", name="rag eval")
     gates = ElementTree.SubElement(root, "testsuite", name="gates", tests=str(len(report["gates"])))
     for gate in report["gates"]:
-        case = ElementTree.SubElement(gates, "testcase", classname=f"gates.{gate['run']}", name=gate["name"], time="0")
+        run, name = _xml(gate["run"]), _xml(gate["name"])
+        case = ElementTree.SubElement(gates, "testcase", classname=f"gates.{run}", name=name, time="0")
         if not gate["passed"]:
             ElementTree.SubElement(case, "failure", message=_xml(gate["detail"]))
     gates.set("failures", str(sum(not g["passed"] for g in report["gates"])))
     for run in report["runs"]:
         outcomes = run["outcomes"]
-        suite = ElementTree.SubElement(root, "testsuite", name=run["name"], tests=str(len(outcomes)))
+        suite = ElementTree.SubElement(root, "testsuite", name=_xml(run["name"]), tests=str(len(outcomes)))
         for o in outcomes:
             seconds = f"{(o.get('latency_ms') or 0) / 1000:.3f}"
-            case = ElementTree.SubElement(suite, "testcase", classname=o["type"], name=o["id"], time=seconds)
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=_xml(o["type"]), name=_xml(o["id"]), time=seconds
+            )
             if o["error"]:
                 ElementTree.SubElement(case, "error", message=_xml(o["error"]))
             elif o["failures"]:

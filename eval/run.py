@@ -280,6 +280,7 @@ def summarise(name: str, outcomes: Sequence[Outcome], settings: Settings) -> dic
         "risk_coverage": {"coverage": [round(c, 4) for c in coverage], "risk": [round(r, 4) for r in risk]},
         "hard_failures": [{"id": o.question.id, "failure": f} for o in outcomes for f in o.failures],
         "errors": [{"id": o.question.id, "error": o.error} for o in outcomes if o.error],
+        "judge": None,
         "outcomes": [as_json(o) for o in outcomes],
     }
 

@@ -1,0 +1,466 @@
+"""The evaluation as a whole: runs, sabotage, reports, exit codes, recordings and the report in a browser."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from threadpoolctl import threadpool_limits
+from typer.testing import CliRunner, Result
+
+from eval import gates
+from eval.cli import app
+from eval.report import decide, html, junit, markdown, write
+from tests.ollama_server import FakeModel, OllamaServer
+
+PASSED, BREACHED, FAULT = 0, 1, 2
+SIZE = 24  # answers damaged in each way
+Rag = Callable[..., Result]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the command line does: on a busy machine more threads only wait for each other."""
+    with threadpool_limits(limits=1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def rag_eval(index_dir: Path) -> Rag:
+    """`rag eval` in this process, on the whole index."""
+
+    def run(*arguments: object) -> Result:
+        given = [str(a) for a in arguments]
+        on_index = ["--index", str(index_dir)] if given[0] == "run" and "--index" not in given else []
+        result = CliRunner().invoke(app, [*given, *on_index])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(rag_eval: Rag, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reports of a run over a third of the questions."""
+    out = tmp_path_factory.mktemp("report")
+    result = rag_eval("run", "--out", out, "--limit", 120, "--sabotage", SIZE, "--leave-one-out", 12)
+    assert result.exit_code == PASSED, result.stderr
+    return out
+
+
+@pytest.fixture
+def report(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+# --- the run ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_every_figure_with_interval_and_n(report: dict[str, Any]) -> None:
+    (run,) = report["runs"]
+    for name, figure in run["metrics"].items():
+        assert figure["n"] > 0, name
+        assert figure["low"] <= figure["value"] <= figure["high"], name
+    assert len(run["by_type"]) == 13 and set(run["by_split"]) == {"dev", "test"}
+    assert run["latency_ms"]["p50"] <= run["latency_ms"]["p95"]
+    assert run["groundedness_corrected"] is not None
+    assert run["hard_failures"] == run["errors"] == []
+    for outcome in run["outcomes"]:
+        for citation in outcome["citations"]:
+            abstract = report["papers"][citation["paper_id"]]["abstract"]
+            assert all(abstract[e["start"] : e["end"]] == e["text"] for e in citation["evidence"])
+
+
+def test_runs_are_deterministic_and_quiet_in_a_pipe(rag_eval: Rag, tmp_path: Path) -> None:
+    texts = []
+    for name in ("a", "b"):
+        result = rag_eval("run", "--out", tmp_path / name, "--limit", 8, "--sabotage", 1, "--leave-one-out", 2)
+        assert "Asking" not in result.stderr + result.stdout
+        text = (tmp_path / name / "report.json").read_text(encoding="utf-8")
+        texts.append(re.sub(r'"(latency_ms": [\d.]+|p\d\d": [\d.]+|created": "[^"]+)', "", text))
+    assert texts[0] == texts[1]
+
+
+# --- the gates can fail ----------------------------------------------------------------------------------
+
+SABOTAGE = {
+    "a number changed": "numeric_fidelity",
+    "a name swapped": "name_fidelity",
+    "citations swapped for random papers": "citation_recall",
+    "citations swapped for the nearest papers": "citation_recall",
+    "citations dropped": "citation_recall",
+    "an unsupported sentence appended": "groundedness",
+    "a title invented": "no hard failure",
+    "a citation of nothing": "no hard failure",
+    "an empty answer": "no hard failure",
+    "everything refused": "false_refusal_rate",
+    "everything answered": "false_answer_rate",
+    "retrieval broken": "recall@5",
+}
+
+
+@pytest.mark.parametrize(("name", "gate"), SABOTAGE.items())
+def test_every_sabotage_trips_the_gate_that_names_it(report: dict[str, Any], name: str, gate: str) -> None:
+    row = next(row for row in report["sabotage"] if row["name"] == name)
+    assert (row["gate"], row["tripped"], row["passed"]) == (gate, True, True)
+
+
+def test_the_verifier_catches_what_it_must_and_nothing_else(report: dict[str, Any]) -> None:
+    rows = {row["name"]: row["caught"] for row in report["sabotage"] if row["caught"]}
+    assert rows["nothing"]["value"] <= 0.01
+    assert rows["a number changed"]["value"] >= 0.80
+    assert rows["a name swapped"]["value"] >= 0.80
+    assert rows["citations swapped for random papers"]["value"] == 1.0
+    assert rows["citations swapped for the nearest papers"]["value"] >= 0.65
+
+
+def test_a_sabotage_that_trips_nothing_fails_the_run(report: dict[str, Any]) -> None:
+    report["sabotage"][1] |= {"tripped": False, "passed": False}
+    failed = [g for g in decide(report, gates.read_gates(), None)["gates"] if not g["passed"]]
+    assert [(g["run"], g["name"]) for g in failed] == [("sabotage", "a number changed")]
+
+
+def saved(report: dict[str, Any], folder: Path, name: str = "changed.json") -> Path:
+    (folder / name).write_text(json.dumps(report), encoding="utf-8")
+    return folder / name
+
+
+def worsened(report: dict[str, Any], metric: str, value: float) -> dict[str, Any]:
+    """`report` of all questions, in which every question has `value` of `metric`."""
+    changed = copy.deepcopy(report)
+    changed["questions"]["total"] = changed["questions"]["asked"]
+    for outcome in changed["runs"][0]["outcomes"]:
+        if metric in outcome["metrics"]:
+            outcome["metrics"][metric] = value
+    figure = changed["runs"][0]["metrics"][metric]
+    changed["runs"][0]["metrics"][metric] = {"value": value, "low": value, "high": value, "n": figure["n"]}
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "line"),
+    [
+        ("recall@5", 0.0, "BREACH extractive: Recall@5 at least"),
+        ("numeric_fidelity", 0.5, "BREACH extractive: Numeric fidelity at least"),
+        ("false_refusal_rate", 1.0, "BREACH extractive: False refusals at most"),
+        ("accuracy", 0.0, "BREACH extractive: Accuracy no worse than the baseline"),
+    ],
+)
+def test_a_breach_exits_1_with_its_line(
+    rag_eval: Rag, report: dict[str, Any], tmp_path: Path, metric: str, value: float, line: str
+) -> None:
+    whole = worsened(report, metric, report["runs"][0]["metrics"][metric]["value"])
+    baseline = saved(report | {"questions": whole["questions"]}, tmp_path, "baseline.json")
+    result = rag_eval("gate", saved(worsened(report, metric, value), tmp_path), "--baseline", baseline)
+    assert result.exit_code == BREACHED
+    assert line in result.stderr
+
+
+def test_a_hard_failure_exits_1_even_in_a_part_of_the_questions(
+    rag_eval: Rag, report: dict[str, Any], tmp_path: Path
+) -> None:
+    report["runs"][0]["hard_failures"] = [{"id": "q", "failure": "invented title: 'Everything'"}]
+    result = rag_eval("gate", saved(report, tmp_path))
+    assert result.exit_code == BREACHED and "invented title" in result.stderr
+
+
+# --- faults are no verdict -------------------------------------------------------------------------------
+
+
+def test_errors_exit_2_and_are_never_a_pass(rag_eval: Rag, report: dict[str, Any], tmp_path: Path) -> None:
+    report["runs"][0]["errors"] = [{"id": "q", "error": "the roof fell in"}]
+    assert rag_eval("gate", saved(report, tmp_path)).exit_code == FAULT
+    assert rag_eval("gate", tmp_path / "changed.json", "--accept", "--baseline", tmp_path / "b.json").exit_code == FAULT
+    assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--mode", "psychic"),
+        ("--mode", "ollama"),
+        ("--mode", "ollama", "--model", "m"),  # no server answers
+        ("--model", "m"),
+        ("--judge", "m"),
+        ("--record", "here"),
+        ("--type", "riddle"),
+        ("--questions", "/nowhere"),
+        ("--gates", "/nowhere"),
+        ("--baseline", "/nowhere"),
+        ("--mode", "ollama", "--model", "m", "--replay", "/nowhere"),
+        ("--set", "k=0"),
+    ],
+)
+def test_what_keeps_it_from_measuring_exits_2(rag_eval: Rag, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = rag_eval("run", "--out", tmp_path / "r", "--limit", 1, "--sabotage", 0, *arguments)
+    assert result.exit_code == FAULT
+    assert result.stderr.count("\n") == 1 and not (tmp_path / "r").exists()
+
+
+def test_a_broken_index_exits_2(rag_eval: Rag, index_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(index_dir, tmp_path / "index")
+    for file in (tmp_path / "index").rglob("passport.json"):
+        file.write_text("{")
+    result = rag_eval("run", "--out", tmp_path / "r", "--index", tmp_path / "index")
+    assert result.exit_code == FAULT and "index" in result.stderr
+
+
+def test_other_commands_exit_2_on_what_they_cannot_read(rag_eval: Rag, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    for arguments in (
+        ("gate", tmp_path / "bad.json"),
+        ("diff", folder / "report.json", tmp_path / "bad.json"),
+        ("lint", "--questions", tmp_path),
+        ("grounding", tmp_path / "bad.json"),
+        ("retrieval", "--beir", tmp_path),
+    ):
+        assert rag_eval(*arguments).exit_code == FAULT
+
+
+# --- comparison ------------------------------------------------------------------------------------------
+
+
+def test_a_report_becomes_a_baseline_only_whole_and_can_be_compared(
+    rag_eval: Rag, folder: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    baseline = tmp_path / "baseline.json"
+    assert rag_eval("gate", folder / "report.json", "--accept", "--baseline", baseline).exit_code == FAULT
+    whole = saved(report | {"questions": report["questions"] | {"total": 120}}, tmp_path)
+    assert rag_eval("gate", whole, "--accept", "--baseline", baseline).exit_code == PASSED
+    assert rag_eval("gate", whole, "--baseline", baseline).exit_code == PASSED
+    outcome = report["runs"][0]["outcomes"][0]
+    outcome["good"] = not outcome["good"]
+    result = rag_eval("diff", baseline, saved(report, tmp_path, "later.json"))
+    assert result.exit_code == PASSED
+    assert f"{outcome['id']}  {outcome['question']}" in result.stdout
+    turned = json.loads(rag_eval("diff", baseline, tmp_path / "later.json", "--json").stdout)["extractive"]
+    assert [outcome["id"]] in (turned["turned_bad"], turned["turned_good"])
+    assert turned["metrics"]["recall@5"]["value"] == 0 and not turned["metrics"]["recall@5"]["significant"]
+
+
+def test_lint_passes_and_counts(rag_eval: Rag) -> None:
+    result = rag_eval("lint", "--json")
+    assert result.exit_code == PASSED
+    assert json.loads(result.stdout)["problems"] == []
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaServer]:
+    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
+    with OllamaServer({"one:1b": FakeModel(), "two:1b": FakeModel()}) as fake:
+        fake.reply = ["It trains", " a model", " on curated data", " [1]", "."]
+        yield fake
+
+
+def few(out: Path, *arguments: object) -> tuple[object, ...]:
+    return ("run", "--out", out, "--limit", 4, "--sabotage", 0, "--leave-one-out", 0, *arguments)
+
+
+def test_models_go_side_by_side_and_can_be_replayed_without_them(
+    rag_eval: Rag, server: OllamaServer, tmp_path: Path
+) -> None:
+    models = ("--mode", "ollama", "--model", "one:1b", "--model", "two:1b")
+    live = rag_eval(
+        *few(tmp_path / "live", *models, "--set", f"ollama_host={server.host}", "--record", tmp_path / "tape")
+    )
+    assert live.exit_code == PASSED, live.stderr
+    asked = len(server.chats())
+    again = rag_eval(*few(tmp_path / "again", *models, "--replay", tmp_path / "tape"))
+    assert again.exit_code == PASSED, again.stderr
+    assert len(server.chats()) == asked == 8
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("live", "again")]
+    for run in reports[0]["runs"]:
+        assert run["mode"] == "ollama" and run["name"] == run["model"]
+    texts = [[[o["answer"] for o in run["outcomes"]] for run in report["runs"]] for report in reports]
+    assert texts[0] == texts[1]
+    assert "| metric | one:1b | two:1b | n |" in (tmp_path / "live" / "report.md").read_text()
+
+
+def test_a_recording_answers_only_the_prompt_it_heard(rag_eval: Rag, server: OllamaServer, tmp_path: Path) -> None:
+    model = ("--mode", "ollama", "--model", "one:1b")
+    rag_eval(*few(tmp_path / "r", *model, "--set", f"ollama_host={server.host}", "--record", tmp_path / "tape"))
+    stale = rag_eval(*few(tmp_path / "s", *model, "--set", "k=2", "--replay", tmp_path / "tape"))
+    assert stale.exit_code == FAULT and "Record again" in stale.stderr
+    (tmp_path / "tape" / "one_1b.jsonl").write_text("{broken")
+    corrupt = rag_eval(*few(tmp_path / "s", *model, "--replay", tmp_path / "tape"))
+    assert corrupt.exit_code == FAULT and "no recording" in corrupt.stderr
+
+
+def test_a_model_that_breaks_off_is_a_fault_and_no_low_score(
+    rag_eval: Rag, server: OllamaServer, tmp_path: Path
+) -> None:
+    server.fault = "stream_error"
+    result = rag_eval(
+        *few(tmp_path / "r", "--mode", "ollama", "--model", "one:1b", "--set", f"ollama_host={server.host}")
+    )
+    assert result.exit_code == FAULT and "4 questions ended in an error" in result.stderr
+
+
+def test_a_judge_never_gates_and_can_be_replayed(rag_eval: Rag, server: OllamaServer, tmp_path: Path) -> None:
+    server.reply = ["MISSING"]
+    host = ("--set", f"ollama_host={server.host}")
+    live = rag_eval(*few(tmp_path / "live", "--judge", "one:1b", *host, "--record", tmp_path / "tape"))
+    assert live.exit_code == PASSED, live.stderr
+    asked = len(server.chats())
+    again = rag_eval(*few(tmp_path / "again", "--judge", "one:1b", "--replay", tmp_path / "tape"))
+    assert again.exit_code == PASSED, again.stderr
+    assert len(server.chats()) == asked > 0
+    for name in ("live", "again"):
+        judged = json.loads((tmp_path / name / "report.json").read_text())["runs"][0]["judge"]
+        assert judged["agreement"]["value"] == judged["judge_supported"]["value"] == 0.0
+        assert judged["verifier_supported"]["value"] == 1.0 and judged["agreement"]["n"] == asked
+        assert "The judge one:1b agrees with 0.000" in (tmp_path / name / "report.md").read_text()
+
+
+# --- the reports -----------------------------------------------------------------------------------------
+
+EVIL = "</script><img src=x onerror='window.evil=1'>\x00\x0b & | `x` <b>{{7*7}}</b>"
+
+
+@pytest.fixture
+def hostile(report: dict[str, Any]) -> dict[str, Any]:
+    """A report in which papers, questions, answers and failures try to be markup."""
+    for outcome in report["runs"][0]["outcomes"]:
+        outcome |= {"question": EVIL, "answer": EVIL, "good": False, "key_facts": [EVIL], "facts_found": [False]}
+        for sentence in outcome["sentences"]:
+            sentence |= {"text": EVIL, "reason": EVIL}
+    report["runs"][0] |= {"name": EVIL, "hard_failures": [{"id": "fact-001", "failure": EVIL}]}
+    for paper in report["papers"].values():
+        paper |= {"title": EVIL, "abstract": EVIL * 20}
+    return decide(report, gates.read_gates(), None)
+
+
+def test_junit_is_read_by_a_parser(folder: Path, report: dict[str, Any], hostile: dict[str, Any]) -> None:
+    root = ElementTree.parse(folder / "junit.xml").getroot()
+    suites = {suite.get("name"): suite for suite in root}
+    assert set(suites) == {"gates", "extractive"}
+    for suite in root:
+        assert len(suite.findall("testcase")) == int(suite.get("tests", ""))
+        assert len(suite.findall("testcase/failure")) == int(suite.get("failures", "")) == 0
+    assert len(ElementTree.fromstring(junit(hostile)).findall(".//failure")) == 1
+
+
+def test_markdown_fits_a_job_page(folder: Path, hostile: dict[str, Any]) -> None:
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# Evaluation: ") and len(text.encode()) < 1_000_000
+    for heading in ("## extractive by type", "## Sabotage"):
+        assert heading in text
+    tables = [block for block in text.split("\n\n") if block.startswith("|")]
+    assert all(len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1 for table in tables)
+    assert "<img" not in markdown(hostile) and "<b>" not in markdown(hostile)
+
+
+def test_html_stands_alone_and_is_small(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(text.encode()) < 5_000_000
+    page = re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
+    assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//|@import|url\((?!#)|fetch\(|<link", page)
+
+
+def test_hostile_text_stays_text_in_html(hostile: dict[str, Any]) -> None:
+    page = html(hostile)
+    assert "<img" not in page and "{{7*7}}" in page and page.count("</script>") == 2
+
+
+# --- in a browser ----------------------------------------------------------------------------------------
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync".split()
+)
+
+
+@pytest.fixture(scope="module")
+def visit() -> Iterator[Callable[..., Any]]:
+    """`visit(file, **context)`: the file in a page of its own, offline; it may ask for nothing and break nothing."""
+    if not Path(CHROMIUM).is_file():
+        pytest.skip(f"no browser at {CHROMIUM} (CHROMIUM names one)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    troubles: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+        def open_(file: Path, fragment: str = "", **context: Any) -> Any:
+            page = browser.new_context(offline=True, **context).new_page()
+            page.on("pageerror", lambda error: troubles.append(str(error)))
+            page.on(
+                "request", lambda request: None if request.url.startswith("file:") else troubles.append(request.url)
+            )
+            page.goto(file.as_uri() + fragment)
+            return page
+
+        yield open_
+        browser.close()
+    assert troubles == []
+
+
+def states(page: Any) -> list[str]:
+    found: list[str] = page.locator("#questions .state").all_inner_texts()
+    return found
+
+
+def test_the_table_shows_failures_first_sorts_and_filters(visit: Callable[..., Any], folder: Path) -> None:
+    page = visit(folder / "report.html")
+    good = [state in ("right", "refused") for state in states(page)]
+    assert len(good) == 120 and good == sorted(good) and not good[0] and good[-1]
+    page.get_by_label("Outcome").select_option("good")
+    assert set(states(page)) <= {"right", "refused"}
+    page.get_by_label("Outcome").select_option("")
+    page.get_by_label("Type", exact=True).select_option("number")
+    assert set(page.locator("#questions tr.q td:nth-child(3)").all_inner_texts()) == {"number"}
+    page.get_by_role("button", name="Confidence").click()
+    column = [float(text) for text in page.locator("#questions tr.q td:last-child").all_inner_texts()]
+    assert column == sorted(column) and len(set(column)) > 1
+    page.get_by_role("button", name="Confidence").click()
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Confidence")
+    page.get_by_role("searchbox").fill("no question has these words")
+    assert page.locator("#count").inner_text() == "0 of 120"
+
+
+def test_a_question_opens_to_answer_verdict_evidence_and_expectation(
+    visit: Callable[..., Any], folder: Path, report: dict[str, Any]
+) -> None:
+    outcome = next(o for o in report["runs"][0]["outcomes"] if o["good"] and o["answerable"])
+    page = visit(folder / "report.html", f"#{outcome['id']}")
+    assert page.locator("#questions tr.q").count() == 1
+    opened = page.locator("tr.open")
+    evidence = report["papers"][outcome["citations"][0]["paper_id"]]["abstract"]
+    span = outcome["sentences"][0]["evidence"]
+    marked = "".join(opened.locator(".paper").first.locator("mark").all_inner_texts())
+    assert " ".join(evidence[span["start"] : span["end"]].split()) in " ".join(marked.split())
+    assert "supported" in opened.locator(".sentence").first.inner_text()
+    assert opened.locator("ul.facts").first.locator("li").all_inner_texts() == outcome["key_facts"]
+    page.locator("tr.q button").press("Enter")
+    assert page.locator("tr.open").count() == 0
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_every_screen(visit: Callable[..., Any], folder: Path, width: int, scheme: str) -> None:
+    page = visit(folder / "report.html", viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    bright = [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ink, paper)]
+    assert (bright[0] < bright[1]) == (scheme == "light")
+
+
+def test_hostile_text_does_nothing_in_a_browser(
+    visit: Callable[..., Any], hostile: dict[str, Any], tmp_path: Path
+) -> None:
+    write(hostile, tmp_path)
+    page = visit(tmp_path / "report.html")
+    page.locator("tr.q button").first.click()
+    assert page.evaluate("window.evil") is None and page.locator("img").count() == 0
+    assert "<img src=x" in page.locator("tr.open").inner_text()
