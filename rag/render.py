@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from rag.errors import RagError
 from rag.text import printable
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def show_stream(events: Iterator[Event], console: Console, thinking: bool = Fals
                         return answer
                     case _:
                         pass
-        except (KeyboardInterrupt, RagError):
+        except BaseException:  # whatever is told next stands on a line of its own
             tell("")
             if unended:
                 unended.print()
