@@ -6,6 +6,7 @@ page shows or for an event of the server, never for time.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from rag.errors import UsageError
 from rag.index import build
 from rag.papers import Paper
 from rag.settings import Settings
+from tests.conftest import Run
 from tests.ollama_server import FakeModel, OllamaServer
 from ui import check, launch
 
@@ -41,7 +44,10 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium here (CHROMIUM names one)")
+# Without a browser the tests are left out, except where they must not be: there they fail.
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM and not os.environ.get("CI"), reason="no chromium here; CHROMIUM can name another browser of its kind"
+)
 
 REPLY = [
     "Reinforcement",
@@ -165,6 +171,22 @@ def test_quotations_with_their_evidence(visit: Callable[..., Page], ollama: Olla
     expect(card.locator(".verdicts li").first).to_contain_text("Supported")
     assert turn.locator(".card[open]").count() == 1  # the others have closed
     expect(turn.locator(".also summary").first).to_contain_text("Also found")
+
+
+def test_a_citation_shows_what_supports_its_own_sentence(visit: Callable[..., Page], ollama: OllamaServer) -> None:
+    claims = {
+        "The implicit regularization inherent to RFT is a key factor in mitigating forgetting [1].": "a key factor",
+        "SFT leads to catastrophic forgetting of previously learned tasks [1].": "SFT leads to catastrophic forgetting",
+    }
+    ollama.reply = [" ".join([*claims, "Training takes three days on eight GPUs [1]."])]
+    turn = ask(visit())
+    card = turn.locator(".card").first
+    for cite, proof in zip(turn.locator("a.cite").all(), claims.values(), strict=False):
+        cite.click()
+        expect(card.locator("mark.here")).to_contain_text(proof)
+        expect(card.locator("mark.here")).to_be_in_viewport(ratio=1)
+    assert card.locator("mark").count() == len(claims)  # what is nearest to an unsupported sentence is no evidence
+    expect(card.locator(".verdicts .unsupported")).to_contain_text("Training takes three days")
 
 
 def test_a_model_answers_and_its_sentences_are_judged(visit: Callable[..., Page]) -> None:
@@ -508,6 +530,8 @@ def test_nothing_else_is_served(app: Any, path: str) -> None:
 
 def test_only_by_its_own_name(app: Any) -> None:
     assert get(app, "/", Host="evil.test")[0] == 403  # a foreign name that points to this machine
+    for origin in ("https://evil.test", "null", "http://127.0.0.1:9"):  # a page elsewhere that asks for this one
+        assert get(app, "/gradio_api/queue/join", "POST", Origin=origin)[0] == 403
     status, page = get(app, "/", Host=f"localhost:{app.server_port}")
     assert status == 200
     for tag in (b'src="http', b'href="http', b"//fonts.g", b"cdn"):
@@ -564,6 +588,71 @@ def test_programs_ask_and_search(app: Any, ollama: OllamaServer) -> None:
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
     with pytest.raises(Exception, match="empty"):
         client.predict(question=" ", api_name="/search")
+    with pytest.raises(Exception, match="no mode 'magic'"):
+        client.predict(question="What is LoRA?", mode="magic", api_name="/ask")
+    documented("gradio_client", app.local_url)
+
+
+def documented(package: str, url: str) -> None:
+    """Run the example of docs/ui.md that uses `package`, on a thread of its own: the browser's has a loop already."""
+    text = (Path(__file__).parents[1] / "docs" / "ui.md").read_text(encoding="utf-8")
+    (example,) = [part for part in text.split("```") if part.startswith("python") and f"from {package} " in part]
+    example = example.removeprefix("python").replace("http://127.0.0.1:7860", url.rstrip("/"))
+    with ThreadPoolExecutor() as apart:
+        apart.submit(exec, example, {}).result()
+
+
+def test_models_ask_and_search(assistant: Assistant) -> None:
+    """The MCP tools, as a client of that protocol finds them."""
+    mcp = pytest.importorskip("mcp")
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def talk(url: str) -> None:
+        async with streamable_http_client(url) as (read, write, _), mcp.ClientSession(read, write) as session:
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            assert set(tools) == {"ask", "search"} and tools["ask"].inputSchema["required"] == ["question"]
+            asked = {"question": "What mitigates forgetting?", "mode": "extractive"}
+            answer = json.loads((await session.call_tool("ask", asked)).content[0].text)
+            assert answer["mode"] == "extractive" and answer["citations"]
+            found = json.loads((await session.call_tool("search", {"question": "forgetting", "k": 2})).content[0].text)
+            assert len(found["hits"]) == 2
+            assert "empty" in (await session.call_tool("ask", {"question": " "})).content[0].text
+
+    running = launch(assistant, mcp=True, wait=False)
+    try:
+        with ThreadPoolExecutor() as apart:
+            apart.submit(asyncio.run, talk(f"{running.local_url}gradio_api/mcp/")).result()
+        documented("mcp", running.local_url)
+    finally:
+        running.close()
+
+
+def test_with_a_password(browser: Browser, assistant: Assistant) -> None:
+    running = launch(assistant, auth="ann:secret:er", wait=False)
+    requests: list[str] = []
+    try:
+        for path in ("/config", "/gradio_api/info", "/gradio_api/mcp/"):
+            assert get(running, path)[0] in (401, 404)
+        page = browser.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(running.local_url)
+        for password, seen in (("wrong", "Incorrect"), ("secret:er", "What would you like to know?")):
+            page.get_by_label("username").fill("ann")
+            page.get_by_label("password").fill(password)
+            page.get_by_role("button", name="Login").click()
+            expect(page.get_by_text(seen).first).to_be_visible()
+        page.close()
+    finally:
+        running.close()
+    assert requests and not [url for url in requests if not url.startswith(running.local_url)]
+
+
+def test_the_command_line_refuses_what_is_unsafe_or_taken(app: Any, cli: Callable[..., Run]) -> None:
+    refused = cli("ui", "--host", "0.0.0.0")
+    assert refused.code == 2 and "--auth" in refused.err and "without a password" in refused.err
+    taken = cli("ui", "--port", app.server_port)
+    assert taken.code == 2 and "--port" in taken.err
 
 
 @pytest.mark.slow

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read while gradio is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -83,8 +87,8 @@ class Page:
             self._wire_conversation(app)
             self._wire_papers(papers)
             _quietly(evaluation.select, self.show_report, outputs=self.frame)
-            api(self.api_ask, api_name="ask", concurrency_limit=AT_ONCE)
-            api(self.api_search, api_name="search", concurrency_limit=AT_ONCE)
+            api(self.ask, api_name="ask", concurrency_limit=AT_ONCE)
+            api(self.search, api_name="search", concurrency_limit=AT_ONCE)
         return app
 
     def _settings_panel(self) -> None:
@@ -117,7 +121,7 @@ class Page:
                     label="Question", show_label=False, placeholder="Ask the papers …", lines=1, max_lines=6,
                     scale=1, autofocus=True, elem_id="question", max_length=20_000,
                 )  # fmt: skip
-                self.ask = gr.Button("Ask", variant="primary", scale=0, min_width=80)
+                self.send = gr.Button("Ask", variant="primary", scale=0, min_width=80)
                 self.stop = gr.Button("Stop", variant="stop", scale=0, min_width=80, visible=False)
         with gr.Column(elem_id="examples") as self.suggested:
             known = [paper.paper_id for paper in self.library.papers]
@@ -148,7 +152,7 @@ class Page:
 
     def _wire_conversation(self, app: gr.Blocks) -> None:
         frame: Any = [self.thread, self.live, self.entries, self.saved, self.tools, self.welcome, self.suggested]
-        frame += [self.box, self.ask, self.stop]
+        frame += [self.box, self.send, self.stop]
         asked: dict[str, Any] = {
             "fn": self.answer,
             "inputs": [self.box, self.entries, self.mode, self.k, self.strict, self.scores],
@@ -162,7 +166,7 @@ class Page:
             "outputs": frame,
             "queue": False,
         }
-        _quietly(gr.on, triggers=[self.box.submit, self.ask.click], trigger_mode="multiple", **asked)
+        _quietly(gr.on, triggers=[self.box.submit, self.send.click], trigger_mode="multiple", **asked)
         for button in self.examples:
             put = _quietly(button.click, lambda text=button.value: text, outputs=self.box, queue=False)
             _quietly(put.then, **asked)
@@ -209,7 +213,7 @@ class Page:
         history = [Turn(e["question"], e["answer"]) for e in entries if not e.get("stopped")]
         run = self.running[session] = Run(self.assistant(mode, int(k), bool(strict)), question, history)
         try:
-            hidden = {part: gr.update(visible=False) for part in (self.tools, self.welcome, self.suggested, self.ask)}
+            hidden = {part: gr.update(visible=False) for part in (self.tools, self.welcome, self.suggested, self.send)}
             yield hidden | {self.box: "", self.stop: gr.update(visible=True)}
             async for events in run.looks():
                 for event in events:
@@ -272,7 +276,7 @@ class Page:
             self.tools: gr.update(visible=bool(entries)),
             self.welcome: gr.update(visible=not entries),
             self.suggested: gr.update(visible=not entries),
-            self.ask: gr.update(visible=True),
+            self.send: gr.update(visible=True),
             self.stop: gr.update(visible=False),
         }
 
@@ -310,11 +314,13 @@ class Page:
 
     def _assistant(self, mode: str, k: int, strict: bool) -> Assistant:
         """The assistant with the settings of the side panel."""
-        llm = mode.removeprefix("model:") if mode.startswith("model:") else self.settings.llm
-        mode = "extractive" if mode == "extractive" else "auto"
+        kind, _, llm = mode.partition(":")
+        if kind not in ("auto", "extractive", "model") or bool(llm) != (kind == "model"):
+            raise UsageError(f"There is no mode {mode!r}.", 'Use "auto", "extractive" or "model:NAME".')
+        kind, llm = "extractive" if kind == "extractive" else "auto", llm or self.settings.llm
         k = max(1, min(k, MOST_PAPERS))
-        fresh = Assistant(self.index, replace(self.settings, mode=mode, llm=llm, k=k, strict=strict))
-        fresh.retriever.__dict__["encoder"] = self.library.assistant.retriever.encoder  # one for all
+        fresh = Assistant(self.index, replace(self.settings, mode=kind, llm=llm, k=k, strict=strict))
+        fresh.retriever.encoder = self.library.assistant.retriever.encoder  # one for all
         return fresh
 
     def _warm(self) -> None:
@@ -356,8 +362,13 @@ class Page:
 
     # --- for programs ------------------------------------------------------------------------------------
 
-    def api_ask(
-        self, question: str, k: int = 5, mode: str = "auto", history: list[dict[str, str]] | None = None
+    def ask(
+        self,
+        question: str,
+        k: int = 5,
+        mode: str = "auto",
+        history: list[dict[str, str]] | None = None,
+        request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Answer a question from the corpus of paper abstracts, every sentence with its source.
 
@@ -372,13 +383,14 @@ class Page:
         """
         try:
             turns = [Turn(str(turn["question"]), str(turn["answer"])) for turn in history or []]
-            return self.assistant(mode, int(k), False).ask(question, turns).as_json()
+            found = self.assistant(mode, int(k), self.settings.strict).ask(question, turns)
         except (KeyError, TypeError) as error:
             raise gr.Error('history must be a list of {"question", "answer"}.', print_exception=False) from error
         except RagError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        return _result(found.as_json(), request)
 
-    def api_search(self, question: str, k: int = 5) -> dict[str, Any]:
+    def search(self, question: str, k: int = 5, request: gr.Request | None = None) -> dict[str, Any]:
         """Find the papers that fit a question best, with their scores.
 
         Args:
@@ -389,9 +401,10 @@ class Page:
             The JSON object of `rag search --json`: the hits, best first, each with its best passage.
         """
         try:
-            return self.library.assistant.search(question, k=max(1, min(int(k), 100))).as_json()
+            found = self.library.assistant.search(question, k=max(1, min(int(k), 100)))
         except RagError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        return _result(found.as_json(), request)
 
 
 def serve(
@@ -403,27 +416,45 @@ def serve(
     report: Path,
     wait: bool,
 ) -> gr.Blocks:
-    """Serve the app; the running Blocks. Raises UsageError for a port that is taken."""
+    """Serve the app; the running Blocks. Raises UsageError for a port that is taken, or `mcp` without its package."""
+    if mcp and not find_spec("mcp"):  # Gradio would go on without it, and say nothing
+        raise UsageError("The package `mcp` is not installed.", 'Install it with: pip install "mcp>=1.21,<2"')
     app = Page(assistant, report).blocks()
     app.queue(default_concurrency_limit=AT_ONCE)
     hosts = () if account else ("127.0.0.1", "localhost", "[::1]", host)
+    options: dict[str, Any] = {
+        "theme": _theme(),
+        "css": (HERE / "style.css").read_text(encoding="utf-8"),
+        "head": f"<script>{(HERE / 'behaviour.js').read_text(encoding='utf-8')}</script>",
+        "app_kwargs": {"middleware": [Middleware(Guard, hosts=hosts)], "docs_url": None, "redoc_url": None},
+        "footer_links": [],
+        "max_file_size": 1,
+        "quiet": True,
+        **dict.fromkeys(("share", "run_history", "enable_monitoring", "ssr_mode", "pwa", "show_error"), False),
+    }
     try:
-        app.launch(
-            server_name=host, server_port=port, auth=account, mcp_server=mcp, prevent_thread_lock=True,
-            theme=_theme(), css=(HERE / "style.css").read_text(encoding="utf-8"),
-            head=f"<script>{(HERE / 'behaviour.js').read_text(encoding='utf-8')}</script>",
-            app_kwargs={"middleware": [Middleware(Guard, hosts=hosts)], "docs_url": None, "redoc_url": None},
-            share=False, quiet=True, footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False,
-            pwa=False, max_file_size=1, show_error=False,
-        )  # fmt: skip
+        with redirect_stdout(StringIO()):  # what Gradio has to say is said below
+            app.launch(
+                server_name=host, server_port=port, auth=account, mcp_server=mcp, prevent_thread_lock=True, **options
+            )
     except OSError as error:
         raise UsageError(
             f"Cannot serve on {host}:{port or 7860}: {error}.", "Choose another port with --port."
         ) from error
     print(f"rag ui: {app.local_url} (Ctrl-C ends it)", flush=True)
+    if mcp:
+        print(f"MCP: {app.local_url}gradio_api/mcp/", flush=True)
     if wait:
         app.block_thread()
     return app
+
+
+def _result(value: dict[str, Any], request: gr.Request | None) -> dict[str, Any]:
+    """`value`; as JSON text for MCP, where Gradio would send Python's way of writing it."""
+    result: Any = value
+    if request is not None and request.headers.get("x-gradio-user") == "mcp":
+        result = json.dumps(value, ensure_ascii=False)
+    return cast("dict[str, Any]", result)
 
 
 def _html(value: str = "", **more: Any) -> gr.HTML:

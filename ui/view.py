@@ -184,7 +184,7 @@ def _meta(item: Entry) -> str:
     if share is not None:
         parts.append(f"{share:.0%} of the claims supported")
     if item.get("stopped"):
-        parts.insert(0, "stopped")
+        parts.insert(0, "stopped, so not checked")
     return "".join(f"<span>{shown(part)}</span>" for part in parts)
 
 
