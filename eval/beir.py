@@ -86,17 +86,14 @@ def read(folder: Path) -> Collection:
     return Collection(folder.resolve().name, papers, queries, {q: qrels[q] for q in queries}, told)
 
 
-def evaluate(
-    collection: Collection, settings: Settings, indexing: Progress = lambda done, total: None,
-    searching: Progress = lambda done, total: None,
-) -> Result:  # fmt: skip
+def evaluate(collection: Collection, settings: Settings, progress: Progress = lambda done, total: None) -> Result:
     """Index `collection` beside everything else, search each query, and score what comes."""
     began = perf_counter()
     with TemporaryDirectory(prefix="rag-eval-") as scratch:
         settings = replace(settings, index_dir=scratch)
-        build(collection.papers, settings, progress=indexing)
+        build(collection.papers, settings, progress=progress)
         seconds = {"index": perf_counter() - began}
-        result = score(collection, Retriever(Index.open(settings), settings), searching)
+        result = score(collection, Retriever(Index.open(settings), settings), progress)
     return replace(result, seconds=seconds | result.seconds)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag import errors
+from rag.render import progress_bar
 from rag.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def retrieval(
         from eval.beir import evaluate, read
 
         collection = read(beir)
-        with _progress("Indexing") as indexing, _progress("Searching") as searching:
-            result = evaluate(collection, settings, indexing, searching)
+        with progress_bar("Indexing, then searching", "texts") as progress:
+            result = evaluate(collection, settings, progress)
     for problem in collection.problems:
         _say(f"skipped: {problem}")
     if json_:
@@ -89,7 +90,7 @@ def grounding(
         if 0 < limit < len(items):
             items = [items[i * len(items) // limit] for i in range(limit)]
         verifier = LabelledVerifier(_assistant(settings))
-        with _progress("Judging") as progress:
+        with progress_bar("Judging", "responses") as progress:
             scored = []
             for done, item in enumerate(items, start=1):
                 scored.append(verifier.score(item))
@@ -155,18 +156,18 @@ def run(
         runs, proofs = [], []
         for name in dict.fromkeys(model or [""]):
             examiner = Examiner(_answering(assistant, name, record, replay))
-            with _progress(f"Asking {name}".strip()) as progress:
+            with progress_bar(f"Asking {name}".strip(), "questions") as progress:
                 outcomes = ask_all(examiner, asked, progress, leave_one_out)
             runs.append(summarise(name or "extractive", outcomes, examiner.assistant.settings))
             if sabotage and mode == "extractive":
-                with _progress("Sabotage") as progress:
+                with progress_bar("Sabotage", "kinds") as progress:
                     proofs = run_all(examiner, outcomes, rules, sabotage, progress)
         if second:
             from eval.judge import review
 
             shown = papers_of(runs, examiner.papers)
             for i, done in enumerate(runs):
-                with _progress(f"Judging {done['name']}") as progress:
+                with progress_bar(f"Judging {done['name']}", "claims") as progress:
                     runs[i] = review(done, shown, second, progress)
         report = assemble(runs, proofs, everything, asked, examiner, rules, before)
         try:
@@ -381,31 +382,6 @@ def _settings(set_: list[str] | None, config: str | None, **flags: Any) -> Setti
     from rag.cli import _settings as settings
 
     return settings(set_, config, **flags)
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal's stderr from its first step to its last; silence in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task(label, total=None)
-
-    def step(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-        if done >= total:
-            bar.stop()
-
-    try:
-        yield step
-    finally:
-        bar.stop()
 
 
 def _table(title: str, rows: dict[str, list[Estimate]], columns: Sequence[str]) -> None:

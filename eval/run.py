@@ -19,7 +19,7 @@ from rag.answering.verify import Verifier
 from rag.assistant import Assistant
 from rag.encoder import Encoder
 from rag.errors import ModelUnavailable, RagError
-from rag.grounding import Grounding, answerability, bare, names, numbers
+from rag.grounding import Grounding, bare, names, numbers
 from rag.papers import Paper
 from rag.retrieval import Retriever, Search
 from rag.settings import Settings
@@ -97,7 +97,8 @@ class Examiner:
         if answered:
             values |= {"selective_accuracy": accuracy, "length": float(len(words(answer.text)))}
             values |= _grounded(answer, answer.grounding)
-        return Outcome(question, answer, ranking, values, self._broken(answer), self._confidence(answer), 1.0 - right)
+        confidence = self._confidence(answer.search)
+        return Outcome(question, answer, ranking, values, self._broken(answer), confidence, 1.0 - right)
 
     def undeterred(self) -> Assistant:
         """The same assistant, but one that never refuses to quote."""
@@ -129,14 +130,16 @@ class Examiner:
         variant.retriever = retriever
         return variant
 
-    def _confidence(self, answer: Answer) -> float:
-        """What the assistant goes by when it refuses: answerability, 0 where it refused for another reason."""
-        verifier, hits = self.assistant.verifier, answer.search.hits
-        score = max((hit.dense for hit in hits), default=0.0)
-        (asked,) = verifier._claims([answer.search.query], [True])
-        if asked:
-            score = answerability(score, asked, [verifier.source(hit.paper.paper_id) for hit in hits])
-        return 0.0 if answer.abstained and score >= self.assistant.settings.abstain_below else score
+    def _confidence(self, search: Search) -> float:
+        """The highest threshold at which the assistant would not refuse yet, by bisection; 0 where it always does."""
+        doubt = self.assistant.verifier.doubt
+        low, high = 0.0, 1.0
+        if doubt(search, low):
+            return 0.0
+        for _ in range(10):
+            middle = (low + high) / 2
+            low, high = (low, middle) if doubt(search, middle) else (middle, high)
+        return low
 
     def _titles(self, titles: Iterable[str]) -> set[str]:
         return {self.ids.get(title, title) for title in titles}
@@ -196,7 +199,7 @@ def _looks_like_title(parts: Sequence[str]) -> bool:
 
 def _remember(encoder: Encoder) -> None:
     """Let `encoder` encode a text once: a question is asked again, searched deeper and asked without a paper."""
-    for name in ("encode", "token_states"):
+    for name in ("encode", "read"):
         method = getattr(encoder, name)
         setattr(encoder, name, lru_cache(maxsize=1024)(getattr(method, "__wrapped__", method)))
 
