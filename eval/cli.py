@@ -135,6 +135,8 @@ def run(
             raise errors.UsageError("--model goes with --mode ollama.")
         if (record or replay) and not (model or judge):
             raise errors.UsageError("--record and --replay go with --mode ollama, or with --judge.")
+        if out.exists() and not out.is_dir():
+            raise errors.UsageError(f"{out} is no folder.", "Give another --out.")
         if record and replay:
             raise errors.UsageError("--record and --replay exclude each other.")
         from dataclasses import replace

@@ -169,7 +169,7 @@ def _figures(scored: Sequence[Scored], rows_of: Callable[[Scored], Rows]) -> dic
             drawn = np.concatenate([rows[i] for i in indices])
             return figure(drawn) if 0 < drawn[:, 1].sum() < len(drawn) else None
 
-        estimate = bootstrap_of(sampled, [range(len(rows))], resamples=200)
+        estimate = bootstrap_of(sampled, [range(len(rows))])
         return Estimate(estimate.value, estimate.low, estimate.high, count)
 
     return {

@@ -125,10 +125,16 @@ def markdown(report: Report) -> str:
         lines += [f"## {_md(run['name'])} by type", "", *_table(head, rows)]
     if report["sabotage"]:
         rows = [
-            [row["name"], row["gate"], "yes" if row["passed"] else "NO", interval(row["caught"])]
+            [
+                row["name"],
+                METRICS[row["gate"]].label if row["gate"] in METRICS else row["gate"],
+                "yes" if row["passed"] else "NO",
+                interval(row["caught"]),
+                str(row["caught"]["n"]) if row["caught"] else "",
+            ]
             for row in report["sabotage"]
         ]
-        lines += ["## Sabotage", "", *_table(["damage", "gate it must trip", "passed", "sentences caught"], rows)]
+        lines += ["## Sabotage", "", *_table(["damage", "gate it must trip", "passed", "sentences caught", "n"], rows)]
     for name, change in report["comparison"].items():
         rows = [
             [METRICS[n].label, _number(c["before"]), _number(c["after"]), _signed(c)]

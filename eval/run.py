@@ -68,7 +68,7 @@ class Examiner:
             answer = self.assistant.ask(question.question, question.history)
             ranked = self.assistant.retriever.search(question.question, answer.search.query, DEPTH)
             outcome = self.score(question, answer, tuple(hit.paper.paper_id for hit in ranked.hits))
-            if answer.abstained and question.answerable:
+            if answer.abstained and question.answerable and answer.mode == "extractive":
                 forced = self.undeterred().ask(question.question, question.history)
                 outcome = replace(outcome, loss=1.0 - float(self._right(question, forced)))
         except RagError as error:

@@ -218,6 +218,7 @@ def test_other_commands_exit_2_on_what_they_cannot_read(rag_eval: Rag, folder: P
     (tmp_path / "bad.json").write_text("{")
     for arguments in (
         ("gate", tmp_path / "bad.json"),
+        ("run", "--out", tmp_path / "bad.json"),
         ("diff", folder / "report.json", tmp_path / "bad.json"),
         ("lint", "--questions", tmp_path),
         ("grounding", tmp_path / "bad.json"),
