@@ -343,11 +343,13 @@ def _verdict(report: dict[str, Any]) -> None:
     for breach in breaches:
         _say(f"BREACH {breach['run']}: {breach['name']}: {breach['detail']}")
     if errors_:
-        _say(f"{errors_} questions ended in an error: this run proves nothing.")
+        _say(f"{errors_} question{'s' * (errors_ != 1)} ended in an error: this run proves nothing.")
         raise typer.Exit(FAULT)
     if breaches:
         raise typer.Exit(BREACHED)
-    _say(f"{len(report['gates'])} gates passed.")
+    from eval.report import verdict
+
+    _say(f"{verdict(report)}.")
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -360,24 +362,16 @@ def _show(report: dict[str, Any]) -> None:
 
 
 def _changes(name: str, comparison: Comparison) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from eval.metrics import METRICS
+    from eval.report import signed
 
-    table = Table(title=name, title_justify="left", box=None, pad_edge=False)
-    for head in ("metric", "before", "after", "difference", "95% interval", "n", ""):
-        table.add_column(head, justify="left" if head == "metric" else "right", no_wrap=True)
+    rows = []
     for metric, change in comparison.metrics.items():
-        d = change.difference
-        better = (d.value or 0.0) * (-1 if METRICS[metric].better == "lower" else 1) > 0
+        better = (change.difference.value or 0.0) * (-1 if METRICS[metric].better == "lower" else 1) > 0
         word = ("better" if better else "worse") if change.significant and METRICS[metric].better else ""
-        table.add_row(
-            METRICS[metric].label, f"{change.before:.3f}", f"{change.after:.3f}", f"{d.value:+.3f}",
-            f"{d.low:+.3f} – {d.high:+.3f}", f"{d.n}", word,
-        )  # fmt: skip
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+        figures = f"{change.before:.3f}", f"{change.after:.3f}", signed(change.difference.as_json())
+        rows.append([METRICS[metric].label, *figures, f"{change.difference.n}", word])
+    _print(name, ("metric", "before", "after", "difference [95%]", "n", ""), rows)
 
 
 def _settings(set_: list[str] | None, config: str | None, **flags: Any) -> Settings:
@@ -388,22 +382,28 @@ def _settings(set_: list[str] | None, config: str | None, **flags: Any) -> Setti
 
 def _table(title: str, rows: dict[str, list[Estimate]], columns: Sequence[str]) -> None:
     """Rows of estimates, a column a run."""
+    from eval.report import interval
+
+    cells = [
+        [name, *(interval(e.as_json()) for e in found), f"{max(e.n for e in found)}"] for name, found in rows.items()
+    ]
+    _print(title, ("metric", *(f"{column} [95%]".strip() for column in columns), "n"), cells)
+
+
+def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("metric")
-    for column in columns:
-        for head in (column or "value", "95% interval", "n"):
-            table.add_column(head, justify="right", no_wrap=True)
-    for name, estimates in rows.items():
-        cells: list[str] = []
-        for e in estimates:
-            known = e.value is not None
-            cells += [f"{e.value:.3f}" if known else "–", f"{e.low:.3f} – {e.high:.3f}" if known else "", f"{e.n}"]
-        table.add_row(name, *cells)
-    console.print(table, soft_wrap=not console.is_terminal)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 1000  # nothing is cut for a file
+    table = Table(box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, justify="left" if head in ("metric", "") else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(title, style="bold")
+    console.print(table)
 
 
 def _print_json(value: Any) -> None:

@@ -137,7 +137,7 @@ def markdown(report: Report) -> str:
         lines += ["## Sabotage", "", *_table(["damage", "gate it must trip", "passed", "sentences caught", "n"], rows)]
     for name, change in report["comparison"].items():
         rows = [
-            [METRICS[n].label, _number(c["before"]), _number(c["after"]), _signed(c)]
+            [METRICS[n].label, _number(c["before"]), _number(c["after"]), signed(c)]
             for n, c in change["metrics"].items()
             if c["significant"]
         ]
@@ -151,13 +151,12 @@ def markdown(report: Report) -> str:
 
 def verdict(report: Report) -> str:
     """One line: what the gates say."""
-    errors = sum(len(run["errors"]) for run in report["runs"])
+    errors = sum(len(run.get("errors", [])) for run in report["runs"])
     breached = sum(not g["passed"] for g in report["gates"])
     if errors:
-        return f"{errors} questions ended in an error"
-    if breached:
-        return f"{breached} of {len(report['gates'])} gates breached"
-    return f"{len(report['gates'])} gates passed"
+        return f"{errors} question{'s' * (errors != 1)} ended in an error"
+    gates = len(report["gates"])
+    return f"{breached} of {gates} gates breached" if breached else f"{gates} gate{'s' * (gates != 1)} passed"
 
 
 def subtitle(report: Report) -> str:
@@ -185,7 +184,8 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _signed(estimate: Mapping[str, Any]) -> str:
+def signed(estimate: Mapping[str, Any]) -> str:
+    """`+0.012 [-0.004, +0.030]`."""
     return f"{estimate['value']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
 
 
