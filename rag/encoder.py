@@ -166,15 +166,22 @@ class QueryEncoder:
 
     def encode(self, text: str) -> Vectors:
         """The unit vector of `text`, shape (dimension,), float32."""
-        states = self._forward(self.tokenizer.encode(text).ids)
+        return self._pooled(self._forward(self.tokenizer.encode(text).ids))
+
+    def _pooled(self, states: Vectors) -> Vectors:
         pooled = states.mean(axis=0) if self.mean_pooling else states[0]
         return np.asarray(pooled / max(float(np.linalg.norm(pooled)), 1e-12), dtype=np.float32)
 
+    def read(self, text: str) -> tuple[Vectors, TokenStates]:
+        """`encode` and `token_states` of `text`, in one pass."""
+        encoded = self.tokenizer.encode(text)
+        states = self._forward(encoded.ids)
+        kept = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
+        return self._pooled(states), TokenStates([encoded.offsets[i] for i in kept], _unit_rows(states[kept]))
+
     def token_states(self, text: str) -> TokenStates:
         """Unit last-layer states of the pieces of `text`, the special pieces left out."""
-        encoded = self.tokenizer.encode(text)
-        kept = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
-        return TokenStates([encoded.offsets[i] for i in kept], _unit_rows(self._forward(encoded.ids)[kept]))
+        return self.read(text)[1]
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """(start, end) in characters of the word pieces that `token_states` would give states for."""
@@ -252,6 +259,10 @@ class SlowQueryEncoder:
     def encode(self, text: str) -> Vectors:
         """The unit vector of `text`, shape (dimension,), float32."""
         return np.asarray(self.documents.encode([text], query=True)[0], dtype=np.float32)
+
+    def read(self, text: str) -> tuple[Vectors, TokenStates]:
+        """`encode` and `token_states` of `text`."""
+        return self.encode(text), self.token_states(text)
 
     def token_states(self, text: str) -> TokenStates:
         """Unit last-layer states of the pieces of `text`, the special pieces left out."""

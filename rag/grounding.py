@@ -13,7 +13,7 @@ scores low. Guards therefore never make a sentence `unsupported`, only `partial`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from rag.interaction import Idf, Offsets, Pieces, content, content_pieces, nearest, unit
 from rag.text import STOPWORDS, fold, sentence_spans, stem_all, terms, words
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ MARGIN = 0.10  # by which another paper must support a sentence better than the 
 FEWEST_WORDS = 4  # content words that make a claim
 SAME_MATTER = 0.6  # support by one sentence alone from which its polarity is compared
 
-Offsets = Sequence[tuple[int, int]]
-Idf = Callable[[str], float]
 VerdictName = Literal["supported", "partial", "unsupported", "miscited", "not_a_claim"]
 
 # --- what is a claim -----------------------------------------------------------------------------------
@@ -114,32 +113,20 @@ def is_claim(sentence: str, cited: bool) -> bool:
     if sentence.lstrip().startswith("#") or refuses(sentence) or _TALK.search(sentence):
         return False
     text = bare(sentence)
-    return not text.endswith((":", "?")) and len(_content(text)) >= FEWEST_WORDS
+    return not text.endswith((":", "?")) and len(content(text)) >= FEWEST_WORDS
 
 
 # --- the score -----------------------------------------------------------------------------------------
 
-_TERM = re.compile(r"[^\W_]+")
-# Words that join or frame a statement, and the names language models give to what they were given.
-_MUTE = frozenset(
-    "passage passages mentioned stated provided given according based however therefore thus hence additionally "
-    "furthermore moreover overall finally alternatively instead meanwhile consequently nevertheless specifically "
-    "notably important importantly worth note noting please sure yes remember summary conclusion e.g i.e etc".split()
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence made ready for matching. k distinct content stems, m content word pieces.
-
-    `weights` (k,) and `piece_weights` (m,) are IDF and sum to 1; `states` (m, d) has unit rows.
-    """
+    """A sentence made ready for matching: k distinct content stems with `weights` (k,), IDF that sums to 1."""
 
     text: str
     stems: tuple[str, ...]
     weights: Floats
-    states: Floats
-    piece_weights: Floats
+    pieces: Pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,38 +162,17 @@ class Match:
         """Mean of the two IDF-weighted means, in [0, 1]; one alone where the other has nothing to weigh."""
         parts = [
             float(v @ w)
-            for v, w in ((self.found, self.claim.weights), (self.nearest, self.claim.piece_weights))
+            for v, w in ((self.found, self.claim.weights), (self.nearest, self.claim.pieces.weights))
             if len(w)
         ]
         return min(1.0, max(0.0, sum(parts) / len(parts))) if parts else 0.0
 
 
-def _content(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, stem) of every content word of `text`, in characters of `text`."""
-    found = [(m.start(), m.end(), fold(m.group())) for m in _TERM.finditer(text)]
-    found = [w for w in found if w[2] not in STOPWORDS and w[2] not in _MUTE]
-    return [(a, b, s) for (a, b, _), s in zip(found, stem_all([w[2] for w in found]), strict=True)]
-
-
-def _unit(weights: list[float]) -> Floats:
-    array = np.asarray(weights, dtype=np.float32)
-    return array / array.sum() if array.sum() > 0 else array
-
-
 def read_claim(text: str, offsets: Offsets, states: Floats, idf: Idf) -> Claim:
     """The claim in `text` (a sentence after `bare`), whose word pieces have `offsets` and `states` (n, d)."""
-    words = _content(text)
+    words = content(text)
     stems = tuple(dict.fromkeys(s for _, _, s in words))
-    rows: list[int] = []
-    weights: list[float] = []
-    at = 0
-    for row, (start, end) in enumerate(offsets):
-        while at < len(words) and words[at][1] <= start:
-            at += 1
-        if at < len(words) and words[at][0] < end:
-            rows.append(row)
-            weights.append(idf(words[at][2]))
-    return Claim(text, stems, _unit([idf(s) for s in stems]), states[rows], _unit(weights))
+    return Claim(text, stems, unit([idf(s) for s in stems]), content_pieces(words, offsets, states, idf))
 
 
 def read_source(text: str, offsets: Offsets, states: Floats, start: int = 0) -> Source:
@@ -226,18 +192,15 @@ def read_source(text: str, offsets: Offsets, states: Floats, start: int = 0) -> 
 def match(claim: Claim, source: Source, question_stems: frozenset[str] = frozenset()) -> Match:
     """How far `source` (or, for the stems, the question) holds `claim`."""
     found = np.array([s in source.stems or s in question_stems for s in claim.stems], dtype=np.float32)
-    if not len(source.states) or not len(claim.states):
-        return Match(claim, found, np.zeros(len(claim.states), dtype=np.float32))
-    return Match(claim, found, (claim.states @ source.states.T).max(axis=1))
+    return Match(claim, found, nearest(claim.pieces, source.states))
 
 
 def best_sentence(claim: Claim, source: Source) -> tuple[int, float]:
     """Which sentence of the abstract supports `claim` most, and how far by itself; (-1, 0.0) without any."""
     best, score = -1, 0.0
     for i, stems in enumerate(source.sentence_stems):
-        rows = source.states[source.sentence_of == i]
-        nearest = (claim.states @ rows.T).max(axis=1) if len(rows) else np.zeros(len(claim.states), dtype=np.float32)
-        alone = Match(claim, np.array([s in stems for s in claim.stems], dtype=np.float32), nearest).support
+        found = np.array([s in stems for s in claim.stems], dtype=np.float32)
+        alone = Match(claim, found, nearest(claim.pieces, source.states[source.sentence_of == i])).support
         if alone > score:
             best, score = i, alone
     return best, score
@@ -606,15 +569,14 @@ _DETAILS = tuple(
 _ASKED = re.compile(r"\b(?:how (?:many|much|long)|what|which|who|whose)\b((?:\W+\w+){1,5})", re.IGNORECASE)
 
 
-def answerability(dense: float, asked: Claim, sources: Sequence[Source]) -> float:
+def answerability(dense: Iterable[float], nearness: Iterable[float]) -> float:
     """How far the retrieved papers are about the question, in [-1, 1].
 
-    The mean of the best paper's dense score and of the IDF-weighted mean, over the question's content
-    word pieces, of the highest cosine to any piece of one paper. Shared words are left out: a question
-    that names a paper shares many with it, whether or not the paper answers.
+    The mean of the best paper's dense score and of the best paper's nearness to the question's content
+    word pieces. Shared words are left out: a question that names a paper shares many with it, whether or
+    not the paper answers.
     """
-    nearest = [float(match(asked, source).nearest @ asked.piece_weights) for source in sources if len(asked.states)]
-    return (dense + max(nearest, default=0.0)) / 2
+    return (max(dense, default=0.0) + max(nearness, default=0.0)) / 2
 
 
 def missing_detail(question: str, abstracts: Iterable[str]) -> str | None:

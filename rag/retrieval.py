@@ -5,6 +5,8 @@
 over the union of the two top lists, with both scores exact for every candidate (convex combination of
 normalised scores: Bruch, Gai & Ingber 2023, ACM TOIS 42(1)). `dense` is the cosine of the paper's best
 passage, mixed with that of its best window of sentences; `lexical` is BM25 over stems plus stem pairs.
+The best papers are then ranked anew with `rag.interaction`'s nearness v as a third part, max-normalised
+likewise: (score + v * nearness / max(nearness)) / (1 + v).
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ import numpy as np
 
 from rag.encoder import Encoder, Vectors, query_encoder
 from rag.errors import UsageError
+from rag.index.chroma import embedded_title, passage_text
 from rag.index.store import Index, Record
+from rag.interaction import Pieces, content, content_pieces, nearness
 from rag.papers import Paper
 from rag.settings import Settings
 from rag.text import STOPWORDS, fold, terms, words
 
+RERANKED = 50  # papers ranked anew by late interaction
 LONGEST_QUESTION = 20_000  # characters; beyond this it is a document, not a question
 _CONTROL = re.compile(
     "\x1b\\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\ud800-\udfff\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
@@ -42,7 +47,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One retrieved paper. `score` in [0, 1] is fused; `dense` is a cosine, `lexical` a BM25 score."""
+    """One retrieved paper. `score` in [0, 1] is fused; `dense` and `nearness` are cosines, `lexical` is BM25."""
 
     rank: int
     paper: Paper
@@ -50,6 +55,7 @@ class Hit:
     dense: float
     lexical: float
     passage: Passage
+    nearness: float = 0.0  # 0 too for a paper beyond those ranked anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Search:
     query: str
     corrections: tuple[tuple[str, str], ...]
     hits: tuple[Hit, ...]
-    vector: Vectors = field(repr=False, compare=False)  # of `query`, (dimension,), unit
+    pieces: Pieces = field(repr=False, compare=False)  # of `query`
 
     def as_json(self, id: str | None = None) -> dict[str, Any]:
         """The documented JSON object of `rag search --json`."""
@@ -76,6 +82,7 @@ class Search:
                     "score": round(hit.score, 6),
                     "dense": round(hit.dense, 6),
                     "lexical": round(hit.lexical, 6),
+                    "nearness": round(hit.nearness, 6),
                     "passage": hit.passage.text,
                 }
                 for hit in self.hits
@@ -87,7 +94,8 @@ class Search:
 class SentenceHit:
     """One sentence of a hit's abstract: `text == hit.paper.abstract[start:end]`.
 
-    `cosine` to the query; `coverage` in [0, 1], the IDF-weighted share of the query's terms it holds;
+    `nearness` to the query's word pieces; `coverage` in [0, 1], the IDF-weighted share of the query's terms
+    beyond the title's that it holds; `depth` in [0, 1], 0 for the first sentence and 1 for the last;
     `vector` (dimension,), unit.
     """
 
@@ -95,8 +103,9 @@ class SentenceHit:
     start: int
     end: int
     text: str
-    cosine: float
+    nearness: float
     coverage: float
+    depth: float
     vector: Vectors = field(repr=False, compare=False)
 
 
@@ -120,6 +129,7 @@ class Retriever:
 
     def __init__(self, index: Index, settings: Settings) -> None:
         self.index, self.settings = index, settings
+        _ = index.vectors  # opened now: another generation may take the folder's place before the first search
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -134,7 +144,8 @@ class Retriever:
         """
         question = clean_question(question)
         query, corrections = self._corrected(clean_question(query or question))
-        vector = self.encoder.encode(query)
+        vector, read = self.encoder.read(query)
+        pieces = content_pieces(content(query), read.offsets, self.index.project(read.states), self.index.lexical.idf)
         depth = min(max(self.settings.depth, k or self.settings.k), len(self.index))
         near = self.index.vectors.nearest(vector, min(depth, self.index.passport.passages))
         lexical = self.index.lexical.scores(query, self.settings.bigram_weight)
@@ -143,26 +154,47 @@ class Retriever:
         rows = {int(row) for row in top if lexical[row] > 0}
         records = {r.row: r for r in self.index.find(list({passage.rpartition("#")[0] for passage in near}))}
         records |= {r.row: r for r in self.index.records(sorted(rows - records.keys()))}
-        hits = self._fuse(vector, records, near, lexical, k or self.settings.k)
-        return Search(question, query, corrections, hits, vector)
+        hits = self._fuse(vector, pieces, records, near, lexical)[: k or self.settings.k]
+        return Search(question, query, corrections, hits, pieces)
 
     def sentences(self, search: Search) -> list[SentenceHit]:
-        """Every sentence of the hits' abstracts, with its cosine and coverage, in reading order."""
+        """Every sentence of the hits' abstracts, in reading order."""
         asked = set(terms(search.query))
-        weights = {term: self.index.lexical.idf(term) for term in asked}
-        total = sum(weights.values()) or 1.0
         found: list[SentenceHit] = []
         records = self.index.find([hit.paper.paper_id for hit in search.hits])
         for hit, record in zip(search.hits, records, strict=True):
+            rest = {term: self.index.lexical.idf(term) for term in asked - set(terms(hit.paper.title))}
+            total = sum(rest.values()) or 1.0
+            offsets, states = self.pieces(record)
+            # A piece belongs to the last sentence that starts before it; the title's come out as -1.
+            prefix = len(embedded_title(hit.paper)) + 1
+            starts = [prefix + start for start, _ in record.sentences]
+            owner = np.searchsorted(starts, [start for start, _ in offsets], side="right") - 1
             vectors = self.index.sentence_vectors(record)
-            for (start, end), vector in zip(record.sentences, vectors, strict=True):
+            last = max(len(record.sentences) - 1, 1)
+            for at, ((start, end), vector) in enumerate(zip(record.sentences, vectors, strict=True)):
                 text = hit.paper.abstract[start:end]
-                covered = sum(weights[term] for term in asked & set(terms(text))) / total
-                found.append(SentenceHit(hit, start, end, text, float(vector @ search.vector), covered, vector))
+                near = nearness(search.pieces, states[owner == at])
+                covered = sum(rest.get(term, 0.0) for term in set(terms(text))) / total
+                found.append(SentenceHit(hit, start, end, text, near, covered, at / last, vector))
         return found
 
+    def pieces(self, record: Record) -> tuple[list[tuple[int, int]], Vectors]:
+        """The word pieces of a paper, each once: offsets in title, line break and abstract; states (n, p)."""
+        paper, states = record.paper, self.index.token_states(record)
+        prefix = len(embedded_title(paper)) + 1
+        offsets: list[tuple[int, int]] = []
+        keep: list[bool] = []
+        for number, (start, end) in enumerate(record.passages):
+            for a, b in self.encoder.offsets(passage_text(paper, start, end)):
+                keep.append(number == 0 or a >= prefix)  # later passages repeat the title
+                if keep[-1]:
+                    shift = start if a >= prefix else 0
+                    offsets.append((a + shift, b + shift))
+        return offsets, states[keep]
+
     def _fuse(
-        self, vector: Vectors, records: dict[int, Record], near: dict[str, float], lexical: Vectors, k: int
+        self, vector: Vectors, pieces: Pieces, records: dict[int, Record], near: dict[str, float], lexical: Vectors
     ) -> tuple[Hit, ...]:
         missing = [i for record in records.values() for i in record.passage_ids if i not in near]
         cosines = near | self.index.vectors.cosines(vector, missing)
@@ -180,7 +212,11 @@ class Retriever:
         top_dense = max([*dense.values(), 0.0]) or 1.0
         top_lexical = max([*(float(lexical[row]) for row in records), 0.0]) or 1.0
         score = {row: w * max(dense[row], 0.0) / top_dense + (1 - w) * lexical[row] / top_lexical for row in records}
-        ranked = sorted(records, key=lambda row: (-score[row], row))[:k]
+        ranked = sorted(records, key=lambda row: (-score[row], row))
+        close = {row: nearness(pieces, self.index.token_states(records[row])) for row in ranked[:RERANKED]}
+        v, top_close = self.settings.interaction_weight, max([*close.values(), 0.0]) or 1.0
+        score = {row: (score[row] + v * max(close.get(row, 0.0), 0.0) / top_close) / (1 + v) for row in ranked}
+        ranked.sort(key=lambda row: (-score[row], row))
         return tuple(
             Hit(
                 rank,
@@ -189,6 +225,7 @@ class Retriever:
                 dense[row],
                 float(lexical[row]),
                 _passage(records[row], best[row]),
+                close.get(row, 0.0),
             )
             for rank, row in enumerate(ranked, start=1)
         )

@@ -27,12 +27,15 @@ class Settings:
     index_dir: str = _setting("", "Folder of the index; empty: the user's data folder.")
     # -- embedding and passages (changing one of these needs a new index)
     embedding_model: str = _setting("all-MiniLM-L6-v2", "A sentence-transformers hub name or a path.")
-    max_tokens: int = _setting(512, "Longest passage in word pieces; longer papers are split at sentences.", low=32)
+    max_tokens: int = _setting(512, "Longest passage in word pieces; longer papers are split at sentences.", low=64)
     # -- retrieval
     k: int = _setting(5, "Papers retrieved for a question.", low=1, high=1000)
     dense_weight: float = _setting(0.5, "w in w*cos/max(cos) + (1-w)*bm25/max(bm25).", low=0.0, high=1.0)
     window_weight: float = _setting(0.3, "Share of the best window of sentences in the dense score.", low=0.0, high=1.0)
     window: int = _setting(3, "Sentences in such a window.", low=1, high=100)
+    interaction_weight: float = _setting(
+        0.5, "Weight of late interaction in ranking anew; 0: none.", low=0.0, high=10.0
+    )
     depth: int = _setting(100, "Length of the dense and the lexical list that are fused.", low=1, high=10000)
     bm25_k1: float = _setting(1.5, "BM25 term saturation (needs a new index).", low=0.0)
     bm25_b: float = _setting(0.75, "BM25 length normalisation (needs a new index).", low=0.0, high=1.0)

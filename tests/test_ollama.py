@@ -19,10 +19,13 @@ from rag.answering.generative import OllamaAnswerer
 from rag.answering.ollama import Card, Server, address, choose_model, listening, parse_host, think_value
 from rag.answering.prompt import build, estimate, neutral, passage
 from rag.errors import GenerationFailed, ModelUnavailable, PromptTruncated, UsageError
+from rag.interaction import Pieces
 from rag.papers import Paper
 from rag.retrieval import Hit, Passage, Search
 from rag.settings import Settings
 from tests.ollama_server import FakeModel, OllamaServer
+
+NO_PIECES = Pieces(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
 
 
 def hit(n: int, text: str = "", title: str = "") -> Hit:
@@ -32,7 +35,7 @@ def hit(n: int, text: str = "", title: str = "") -> Hit:
 
 
 def search(*hits: Hit, question: str = "What is best?") -> Search:
-    return Search(question, question, (), hits or (hit(1), hit(2), hit(3)), np.zeros(2, np.float32))
+    return Search(question, question, (), hits or (hit(1), hit(2), hit(3)), NO_PIECES)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 
 from rag.assistant import Assistant
+from rag.encoder import QueryEncoder
 from rag.errors import UsageError
 from rag.index.chroma import COLLECTION, client
 from rag.papers import Paper
-from rag.retrieval import Retriever, clean_question
+from rag.retrieval import RERANKED, Retriever, clean_question
 from rag.settings import Settings
 from rag.text import bigrams, terms
 
@@ -94,12 +96,19 @@ def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
     depth: int,
 ) -> None:
     retriever = tuned(
-        assistant, dense_weight=w, window_weight=share, window=window, depth=depth, correct_spelling=False
+        assistant,
+        dense_weight=w,
+        window_weight=share,
+        window=window,
+        interaction_weight=0.0,
+        depth=depth,
+        correct_spelling=False,
     )
     search = retriever.search(question, k=5)
 
     lexical = assistant.index.lexical.scores(question, 0.1)
-    cosine = {i: float(v @ search.vector / np.linalg.norm(v)) for i, v in passages.items()}
+    asked = assistant.retriever.encoder.encode(search.query)
+    cosine = {i: float(v @ asked / np.linalg.norm(v)) for i, v in passages.items()}
     top_passages = sorted(cosine, key=lambda i: -cosine[i])[:depth]
     records = {r.row: r for r in assistant.index.records()}
     owner = {i: row for row, r in records.items() for i in r.passage_ids}
@@ -110,7 +119,7 @@ def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
         sentences = assistant.index.sentence_vectors(records[row])
         last = max(len(sentences) - window, 0)
         means = [sentences[at : at + window].mean(axis=0) for at in range(last + 1)]
-        near = max(float(m @ search.vector / np.linalg.norm(m)) for m in means)
+        near = max(float(m @ asked / np.linalg.norm(m)) for m in means)
         dense[row] = (1 - share) * best + share * near
     top_dense, top_lexical = max(dense.values()), max(lexical[row] for row in union)
     score = {row: w * dense[row] / top_dense + (1 - w) * lexical[row] / top_lexical for row in union}
@@ -124,13 +133,35 @@ def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
 
 
 def test_scores_follow_from_the_scores_each_hit_shows(assistant: Assistant) -> None:
-    hits = tuned(assistant, dense_weight=0.7).search(QUESTIONS[0], k=539).hits
+    hits = tuned(assistant, dense_weight=0.7, interaction_weight=0.2).search(QUESTIONS[0], k=539).hits
     assert len(hits) > 500
-    dense, lexical = max(h.dense for h in hits), max(h.lexical for h in hits)
+    dense, lexical, near = (max(getattr(h, part) for h in hits) for part in ("dense", "lexical", "nearness"))
     for hit in hits:
-        expected = 0.7 * max(hit.dense, 0) / dense + 0.3 * hit.lexical / lexical
-        assert hit.score == pytest.approx(expected, abs=1e-5)
+        fused = 0.7 * max(hit.dense, 0) / dense + 0.3 * hit.lexical / lexical
+        assert hit.score == pytest.approx((fused + 0.2 * hit.nearness / near) / 1.2, abs=1e-5)
+    assert [h.nearness > 0 for h in hits] == [True] * RERANKED + [False] * (len(hits) - RERANKED)
     assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+
+
+def test_nearness_is_the_weighted_mean_of_each_pieces_nearest_piece(
+    assistant: Assistant, queries: QueryEncoder
+) -> None:
+    question = "forgetting in vision-language models"
+    hit = assistant.search(question).hits[0]
+    (record,) = assistant.index.find([hit.paper.paper_id])
+    asked = queries.token_states(question)
+    ours = assistant.index.project(asked.states)
+    theirs = assistant.index.token_states(record)
+    expected, total = 0.0, 0.0
+    for (start, end), state in zip(asked.offsets, ours, strict=True):
+        # The word around the piece, which carries the weight.
+        word = next(w for w in re.finditer(r"\w+|\W", question) if w.start() <= start < w.end()).group()
+        if stems := terms(word):
+            weight = assistant.index.lexical.idf(stems[0])
+            expected += weight * max(float(state @ other) for other in theirs)
+            total += weight
+        assert end > start
+    assert hit.nearness == pytest.approx(expected / total, abs=1e-5)
 
 
 def test_the_passage_of_a_hit_is_the_best_part_of_its_abstract(assistant: Assistant) -> None:
@@ -140,8 +171,8 @@ def test_the_passage_of_a_hit_is_the_best_part_of_its_abstract(assistant: Assist
 
 
 def test_either_side_alone_can_be_asked_for(assistant: Assistant) -> None:
-    lexical = tuned(assistant, dense_weight=0.0).search(QUESTIONS[2], k=9).hits
-    dense = tuned(assistant, dense_weight=1.0).search(QUESTIONS[2], k=9).hits
+    lexical = tuned(assistant, dense_weight=0.0, interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
+    dense = tuned(assistant, dense_weight=1.0, interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
     assert [h.lexical for h in lexical] == sorted((h.lexical for h in lexical), reverse=True)
     assert [h.dense for h in dense] == sorted((h.dense for h in dense), reverse=True)
 

@@ -9,14 +9,15 @@ from rag.papers import Paper
 from rag.retrieval import Retriever, Search, SentenceHit
 from rag.settings import Settings
 
-# How much a sentence's cosine, its share of the question's terms and its paper's rank count.
-_COSINE, _COVERAGE, _PAPER = 0.5, 0.3, 0.4
+# How much a sentence's nearness, its share of the question's terms, its place and its paper's score count.
+# An abstract opens with what was known before and goes on to what is new: later sentences answer more often.
+_NEARNESS, _COVERAGE, _DEPTH, _PAPER = 0.6, 0.1, 0.1, 0.4
 _QUANTITY_BONUS = 0.1  # for a sentence with a figure in it, where a figure is asked for
 _SAME = 0.8  # cosine above which two sentences say the same
 # A further sentence must come this close to the best one: to be added where several approaches are asked
 # for, and where a single sentence would do.
-_BROAD_RATIO, _NARROW_RATIO = 0.75, 0.92
-_NARROW_SENTENCES = 2
+_BROAD_RATIO, _NARROW_RATIO = 0.75, 0.90
+_NARROW_SENTENCES = 3
 
 _QUANTITY = re.compile(
     r"\bhow (many|much|large|big|long|far|fast|often|accurate)\b|\bby how\b|\bpercent(age)?\b"
@@ -36,8 +37,8 @@ def answer(retriever: Retriever, search: Search, settings: Settings, doubt: str 
     """The extractive answer to `search.question`, and the papers its numbers stand for.
 
     It abstains where there is a `doubt`, a line saying why the hits do not answer. Where the question
-    asks for several approaches, sentences of different papers come first; otherwise one sentence, and a
-    second if it is nearly as good. Numbers are given in order of appearance.
+    asks for several approaches, sentences of different papers come first; otherwise one sentence, and up
+    to two more that are nearly as good. Numbers are given in order of appearance.
     """
     found = [hit.paper for hit in search.hits]
     notes = (doubt,) if doubt else ()
@@ -77,7 +78,8 @@ def _choose(candidates: list[SentenceHit], question: str, most: int) -> list[Sen
 
     def score(s: SentenceHit) -> float:
         figure = _QUANTITY_BONUS if wants_figure and re.search(r"\d", s.text) else 0.0
-        return _COSINE * s.cosine + _COVERAGE * s.coverage + _PAPER * s.hit.score + figure
+        parts = _NEARNESS * s.nearness + _COVERAGE * s.coverage + _DEPTH * s.depth + _PAPER * s.hit.score
+        return parts + figure
 
     ranked = sorted(candidates, key=score, reverse=True)
     ratio, limit = (_BROAD_RATIO, most) if broad else (_NARROW_RATIO, min(_NARROW_SENTENCES, most))

@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import numpy as np
-
 from rag.answering import ABSTENTION, Answer, Citation, Evidence, Proof, Sentence
 from rag.answering.opinion import Judge, in_doubt, quoted_sentence, settle
-from rag.encoder import Vectors
 from rag.grounding import (
     Claim,
     Judgement,
@@ -30,7 +27,7 @@ from rag.grounding import (
     read_source,
 )
 from rag.grounding import Evidence as Found
-from rag.index.chroma import passage_text
+from rag.index.chroma import embedded_title
 from rag.index.store import Index
 from rag.papers import Paper
 from rag.retrieval import Retriever, Search
@@ -96,10 +93,7 @@ class Verifier:
         near = [hit.paper for hit in search.hits if hit.score >= _AS_NEAR * search.hits[0].score]
         if detail := missing_detail(search.question, [f"{p.title} {p.abstract}" for p in near]):
             return f"The nearest abstracts do not mention {detail}."
-        (asked,) = self._claims([search.query], [True])
-        sources = [self.source(hit.paper.paper_id) for hit in search.hits]
-        dense = max(hit.dense for hit in search.hits)
-        score = answerability(dense, asked, sources) if asked else dense
+        score = answerability((hit.dense for hit in search.hits), (hit.nearness for hit in search.hits))
         return "" if score >= threshold else f"No paper is near enough ({score:.2f}, at least {threshold:g} is needed)."
 
     def judge(
@@ -159,7 +153,7 @@ class Verifier:
     def _encode(self, texts: Sequence[str], batch: Sequence[int], claims: list[Claim | None]) -> None:
         joined = "\n".join(texts[i] for i in batch)
         pieces = self.retriever.encoder.token_states(joined)
-        states = _project(pieces.states, self.index.projection)
+        states = self.index.project(pieces.states)
         start = 0
         for i in batch:
             end = start + len(texts[i])
@@ -171,17 +165,9 @@ class Verifier:
     def _source(self, paper_id: str) -> Source:
         """The paper made ready: title and abstract, with the states kept in the index."""
         (record,) = self.index.find([paper_id])
-        paper, states = record.paper, self.index.token_states(record)
-        prefix = len(paper.title) + 1
-        offsets: list[tuple[int, int]] = []
-        keep: list[bool] = []
-        for number, (start, end) in enumerate(record.passages):
-            for a, b in self.retriever.encoder.offsets(passage_text(paper, start, end)):
-                keep.append(number == 0 or a >= prefix)  # later passages repeat the title
-                if keep[-1]:
-                    shift = start if a >= prefix else 0
-                    offsets.append((a + shift, b + shift))
-        return read_source(f"{paper.title}\n{paper.abstract}", offsets, states[keep], prefix)
+        offsets, states = self.retriever.pieces(record)
+        title = embedded_title(record.paper)
+        return read_source(f"{title}\n{record.paper.abstract}", offsets, states, len(title) + 1)
 
     def _evidence(self, claim: Claim | None, found: Judgement, paper: Paper, place: int) -> Evidence | None:
         """The span of `paper`, the one judged at `place`, that supports the sentence most."""
@@ -222,12 +208,6 @@ def _quoted(text: str, given: Sequence[Paper], cited: Sequence[int]) -> Judgemen
             needed = tuple(j == i for j in cited)
             return Judgement("supported", 1.0, "", Found(i, text, at, at + len(text)), entailed=True, needed=needed)
     return None
-
-
-def _project(states: Vectors, projection: Vectors) -> Vectors:
-    projected = states @ projection
-    norms = np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
-    return np.asarray(projected / norms, dtype=np.float32)
 
 
 def _proof(found: Found | None, given: Sequence[Paper]) -> Proof | None:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from rag.encoder import DocumentEncoder, Vectors, locate, reproduces, verify_weights, weights_hash
 from rag.errors import REBUILD, IndexDamaged, IndexLocked, IndexMissing, IndexUnfit
 from rag.index import lexical
-from rag.index.chroma import Writer, passage_text
-from rag.index.passport import SCHEMA, Passport, weights_stamp
+from rag.index.chroma import Writer, embedded_title, passage_text
+from rag.index.passport import NAME, SCHEMA, Passport, weights_stamp
 from rag.index.store import (
     CURRENT,
     GENERATIONS,
@@ -91,24 +91,43 @@ def build(
         fresh = _passport(encoder, settings, papers, paths)
         if old is not None and not old.passport.embeds_as(fresh):
             old = None
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
-        target = folder / GENERATIONS / name
         try:
-            target.mkdir(parents=True)
-            report = _write(target, papers, old, encoder, fresh, progress)
-            _swap(folder, name)
-        except BaseException:
-            shutil.rmtree(target, ignore_errors=True)
-            raise
-        _sweep(folder, keep=name)
-        return report
+            return _generate(folder, papers, old, encoder, fresh, progress)
+        except IndexDamaged:
+            if old is None:
+                raise
+            # What was to be carried over is damaged; nothing of it is needed.
+            return _generate(folder, papers, None, encoder, fresh, progress)
+
+
+def _generate(
+    folder: Path,
+    papers: Sequence[Paper],
+    old: Index | None,
+    encoder: DocumentEncoder,
+    passport: Passport,
+    progress: Progress,
+) -> Report:
+    """Write a new generation and make it the one in use; a failure leaves nothing of it."""
+    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+    target = folder / GENERATIONS / name
+    try:
+        target.mkdir(parents=True)
+        report = _write(target, papers, old, encoder, passport, progress)
+        _swap(folder, name)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    _sweep(folder, keep=name)
+    return report
 
 
 def indexed_paths(settings: Settings) -> list[str]:
     """The paths the index in use was made of; empty for the packaged corpus, or if there is no index."""
     try:
-        return Passport.read(generation(settings.index_path)).paths
-    except (IndexMissing, IndexDamaged, IndexUnfit):
+        paths = json.loads((generation(settings.index_path) / NAME).read_text(encoding="utf-8"))["paths"]
+        return [path for path in paths if isinstance(path, str)]
+    except (IndexMissing, IndexDamaged, OSError, ValueError, LookupError, TypeError):
         return []
 
 
@@ -134,7 +153,8 @@ def _old(folder: Path, settings: Settings) -> Index | None:
     """The index in use, if it can be read; what cannot be read is rebuilt."""
     try:
         path = generation(folder)
-        return Index(path, Passport.read(path))
+        index = Index(path, Passport.read(path))
+        return index if len(index.papers()) == index.passport.papers else None
     except (IndexMissing, IndexDamaged, IndexUnfit):
         return None
 
@@ -211,7 +231,7 @@ def _write(
                 spans += [(passage_id(p.paper_id, n), a, b) for n, (a, b) in enumerate(passages[p.paper_id])]
             texts = [passage_text(p, a, b) for p, (_, a, b) in zip(owners, spans, strict=True)]
             embedded, states = encoder.encode_with_tokens(texts)
-            writer.add(owners, spans, embedded)
+            writer.add(owners, spans, texts, embedded)
             for p, rows_of in zip(owners, states, strict=True):
                 file.write(_compact(rows_of @ projection).tobytes())
                 first, count = tokens.get(p.paper_id, (rows, 0))
@@ -282,7 +302,7 @@ def passage_spans(paper: Paper, sentences: Sequence[Span], encoder: DocumentEnco
     room = encoder.max_tokens - 2  # [CLS] and [SEP]
     if not sentences or encoder.token_count(passage_text(paper, 0, len(paper.abstract))) <= room:
         return [(0, len(paper.abstract))]
-    room = max(room - encoder.token_count(paper.title), 16)
+    room -= encoder.token_count(embedded_title(paper))
     spans: list[Span] = []
     (start, end), used = sentences[0], 0
     for a, b in (piece for span in sentences for piece in _pieces(paper.abstract, span, room, encoder)):

@@ -51,8 +51,9 @@ class Lexical:
     """The read side: BM25 scores, inverse document frequencies and the corpus's words."""
 
     def __init__(self, folder: Path, papers: int) -> None:
-        self.folder, self.papers = folder, papers
+        self.papers = papers
         self.stems, self.pairs = _Columns(folder, "stems"), _Columns(folder, "pairs")
+        self._words = (folder / "words.txt").read_text(encoding="utf-8")  # now: the folder may go while it is open
 
     def scores(self, query: str, bigram_weight: float) -> NDArray[np.float32]:
         """Exact BM25 of every paper for `query`, shape (papers,), float32."""
@@ -76,8 +77,8 @@ class Lexical:
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
         """Every word of letters the corpus uses, with the number of papers that use it."""
-        lines = (self.folder / "words.txt").read_text(encoding="utf-8").splitlines()
-        return {word: int(count) for word, _, count in (line.partition(" ") for line in lines)}
+        lines = (line.partition(" ") for line in self._words.splitlines())
+        return {word: int(count) for word, _, count in lines if count.isdecimal()}
 
     def correct(self, word: str) -> str | None:
         """The corpus's most used word at edit distance 1 (optimal string alignment) from an unknown word.

@@ -75,6 +75,7 @@ def generation(folder: Path) -> Path:
         require_index_folder(folder)
         raise IndexMissing(f"There is no index in {folder}.", "Run `rag index`.") from None
     except (OSError, UnicodeDecodeError) as error:
+        require_index_folder(folder)
         raise IndexDamaged(f"Cannot read the index in {folder}: {error}.", "Check --index or RAG_INDEX_DIR.") from error
     path = folder / GENERATIONS / name
     if not name or not (path / NAME).is_file():
@@ -107,7 +108,7 @@ class Index:
             self._sentences = np.load(folder / "sentences.npy", mmap_mode="r")
             self.projection: Vectors = np.load(folder / "projection.npy")
             self._tokens = np.memmap(folder / TOKENS, dtype=np.int8, mode="r").reshape(-1, self.projection.shape[1])
-        except (OSError, ValueError, sqlite3.Error) as error:
+        except (OSError, EOFError, ValueError, sqlite3.Error) as error:
             raise IndexDamaged(f"The index cannot be read: {error}.", REBUILD) from error
         if self._sentences.shape != (passport.sentences, passport.dimension):
             raise IndexDamaged("sentences.npy has another shape than the passport says.", REBUILD)
@@ -166,6 +167,12 @@ class Index:
         """
         raw = np.asarray(self.raw_token_states(record), dtype=np.float32)
         return np.asarray(raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1.0), dtype=np.float32)
+
+    def project(self, states: Vectors) -> Vectors:
+        """`states` (n, dimension) of the encoder in the space of `token_states`: (n, p), unit rows."""
+        projected = states @ self.projection
+        norms = np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
+        return np.asarray(projected / norms, dtype=np.float32)
 
     def raw_token_states(self, record: Record) -> NDArray[np.int8]:
         """The same as stored: int8 rows, each scaled to its largest value."""
