@@ -2,7 +2,8 @@
 
 Two formats are read, one JSON object a line: RAGTruth's (Niu et al. 2024: `question, passages, response,
 unsupported[{start, end}]`) and SciFact's (Wadden et al. 2020: `claim, title, abstract, label`). What is detected, the
-positive class, is text that its source does not support.
+positive class, is text of which its source does not support every part: people mark spans, so a verdict of `partial`
+is a detection, and raises suspicion by as much as another paper must be better to be cited instead.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eval.metrics import Estimate, bootstrap_of
 from rag.answering import Sentence
 from rag.answering.verify import Verifier
 from rag.errors import UsageError
-from rag.grounding import THRESHOLD, Source, is_claim, read_source
+from rag.grounding import MARGIN, THRESHOLD, Source, is_claim, read_source
 from rag.papers import Paper, read_text
 from rag.text import sentence_spans
 
@@ -47,7 +48,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Suspicion (1 - support) and truth (1: unsupported) of a response and of its checkable sentences."""
+    """Suspicion (1 - support, more for `partial`) and truth of a response and of its checkable sentences."""
 
     response: float
     is_wrong: bool
@@ -108,7 +109,8 @@ class LabelledVerifier(Verifier):
         for (a, b), judgement in zip(spans, self.judge(item.question, sentences, given)[1], strict=True):
             if judgement.support is not None:
                 wrong = any(start < b and a < end for start, end in item.wrong)
-                found.append((1 - judgement.support, wrong, judgement.verdict == "unsupported"))
+                suspicion = 1 - judgement.support + MARGIN * (judgement.verdict == "partial")
+                found.append((suspicion, wrong, judgement.verdict in ("unsupported", "partial")))
         worst = max((suspicion for suspicion, _, _ in found), default=0.0)
         flagged = any(flagged for _, _, flagged in found)
         return Scored(worst, bool(item.wrong), flagged, tuple(found), item.label, hash(item.sources))
