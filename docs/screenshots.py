@@ -42,11 +42,11 @@ def main() -> None:
         settings = replace(base.settings, ollama_host=server.host, mode="auto", llm="")
         app = launch(Assistant(base.index, settings), wait=False)
         with playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
-            wide, phone = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+            wide, phone = {"width": 1200, "height": 760}, {"width": 390, "height": 844}
             welcome(visit(browser, app, viewport=wide))
             answer(visit(browser, app, viewport=wide), "answer")
             answer(visit(browser, app, viewport=wide, color_scheme="dark"), "dark")
-            answer(visit(browser, app, viewport=phone, device_scale_factor=2), "phone")
+            answer(visit(browser, app, viewport=phone, device_scale_factor=1.5), "phone")
             papers(visit(browser, app, viewport=wide))
             settings_panel(visit(browser, app, viewport=wide))
         app.close()

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import gc
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from rag.errors import UsageError
@@ -47,9 +49,22 @@ def launch(
     Raises UsageError for a host open to others without `auth`, or a port that is taken.
     """
     account = check(host, auth)
-    from ui.app import serve
+    gc.disable()  # looking for garbage while modules load takes a quarter of the start
+    try:
+        from ui.app import serve
 
-    return serve(assistant() if callable(assistant) else assistant, host, port, account, mcp, report, wait)
+        app = serve(assistant() if callable(assistant) else assistant, host, port, account, mcp, report)
+    finally:
+        gc.enable()
+    try:
+        print(f"rag ui: {app.local_url} (Ctrl-C ends it)", flush=True)
+        if mcp:
+            print(f"MCP: {app.local_url}gradio_api/mcp/", flush=True)
+        if wait:
+            Event().wait()
+    except KeyboardInterrupt:
+        app.close(verbose=False)
+    return app
 
 
 def _loopback(host: str) -> bool:

@@ -62,7 +62,6 @@ class Page:
         self.offer = Offer(assistant.settings)
         self.running: dict[str, Run] = {}
         self.assistant = lru_cache(maxsize=32)(self._assistant)
-        Thread(target=self._warm, daemon=True).start()
 
     # --- layout ------------------------------------------------------------------------------------------
 
@@ -323,7 +322,7 @@ class Page:
         fresh.retriever.encoder = self.library.assistant.retriever.encoder  # one for all
         return fresh
 
-    def _warm(self) -> None:
+    def warm(self) -> None:
         """Load what the first question would have to wait for."""
         self.assistant("extractive", self.settings.k, False).ask("What is this corpus about?")
 
@@ -332,7 +331,7 @@ class Page:
     def browse(self, query: str, dump: str, since: str, until: str, chosen: str) -> str:
         """The papers within the filters."""
         try:
-            return view.listing(self.library.browse(query, dump or "", since, until), chosen)
+            return view.listing(self.library.browse(query, dump or "", since, until), chosen, bool(query.strip()))
         except RagError as error:
             return view.problem(str(error))
 
@@ -414,13 +413,12 @@ def serve(
     account: tuple[str, str] | None,
     mcp: bool,
     report: Path,
-    wait: bool,
 ) -> gr.Blocks:
     """Serve the app; the running Blocks. Raises UsageError for a port that is taken, or `mcp` without its package."""
     if mcp and not find_spec("mcp"):  # Gradio would go on without it, and say nothing
         raise UsageError("The package `mcp` is not installed.", 'Install it with: pip install "mcp>=1.21,<2"')
-    app = Page(assistant, report).blocks()
-    app.queue(default_concurrency_limit=AT_ONCE)
+    page = Page(assistant, report)
+    app = page.blocks()
     hosts = () if account else ("127.0.0.1", "localhost", "[::1]", host)
     options: dict[str, Any] = {
         "theme": _theme(),
@@ -441,11 +439,7 @@ def serve(
         raise UsageError(
             f"Cannot serve on {host}:{port or 7860}: {error}.", "Choose another port with --port."
         ) from error
-    print(f"rag ui: {app.local_url} (Ctrl-C ends it)", flush=True)
-    if mcp:
-        print(f"MCP: {app.local_url}gradio_api/mcp/", flush=True)
-    if wait:
-        app.block_thread()
+    Thread(target=page.warm).start()  # not before: the page comes first
     return app
 
 
@@ -463,7 +457,8 @@ def _html(value: str = "", **more: Any) -> gr.HTML:
 
 def _quietly(listen: Any, *arguments: Any, **more: Any) -> Any:
     """Listen without Gradio's progress overlay, and without an endpoint for others to call."""
-    return listen(*arguments, **({"show_progress": "hidden", "api_visibility": "private"} | more))
+    usual = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": AT_ONCE}
+    return listen(*arguments, **(usual | more))
 
 
 def _theme() -> gr.themes.Base:

@@ -307,8 +307,8 @@ def _highlighted(text: str, spans: Sequence[tuple[int, int]]) -> str:
 # --- the other tabs, and the frame -------------------------------------------------------------------------
 
 
-def listing(papers: Sequence[Paper], chosen: str = "", most: int = 300) -> str:
-    """Titles to choose from."""
+def listing(papers: Sequence[Paper], chosen: str = "", ranked: bool = False, most: int = 300) -> str:
+    """Titles to choose from; `ranked` where the best come first."""
     rows = "".join(
         f'<li><button type="button" data-paper="{shown(p.paper_id)}"{_current(p.paper_id == chosen)}>'
         f'<bdi class="title">{shown(p.title)}</bdi><span class="about">{shown(_about(p))}</span></button></li>'
@@ -319,7 +319,7 @@ def listing(papers: Sequence[Paper], chosen: str = "", most: int = 300) -> str:
         if len(papers) > most
         else ""
     )
-    count = f"{len(papers)} paper{'' if len(papers) == 1 else 's'}"
+    count = f"{len(papers)} paper{'' if len(papers) == 1 else 's'}{', best first' if ranked else ''}"
     return f'<p class="count" role="status">{count}</p><ul class="papers">{rows}</ul>{more}'
 
 
