@@ -73,7 +73,7 @@ class Saboteur:
 
     def nearest_citation(self, answer: Answer) -> Answer | None:
         """Every cited paper the one most like it."""
-        return self._recited(answer, self._nearest)
+        return self._recited(answer, lambda c: self._nearest(c, answer))
 
     def no_citations(self, answer: Answer) -> Answer | None:
         """Every citation dropped."""
@@ -107,10 +107,12 @@ class Saboteur:
         near = {hit.paper.paper_id for hit in answer.search.hits}
         return self.random.choice([p for p in self.papers if p.paper_id not in near])
 
-    def _nearest(self, citation: Citation) -> Paper:
-        paper = self.examiner.papers[citation.paper_id]
-        hits = self.examiner.assistant.retriever.search(paper.title, k=2).hits
-        return next(hit.paper for hit in hits if hit.paper.paper_id != paper.paper_id)
+    def _nearest(self, citation: Citation, answer: Answer) -> Paper:
+        """The paper most like the cited one that the answer doesn't cite."""
+        cited = {c.paper_id for c in answer.citations}
+        title = self.examiner.papers[citation.paper_id].title
+        hits = self.examiner.assistant.retriever.search(title, k=len(cited) + 1).hits
+        return next(hit.paper for hit in hits if hit.paper.paper_id not in cited)
 
     def _other_number(self, sentence: str, abstract: str) -> str:
         for number in numbers(sentence):
