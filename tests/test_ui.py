@@ -155,6 +155,7 @@ def test_quotations_with_their_evidence(visit: Callable[..., Page], ollama: Olla
     page = visit()
     quotations(page)
     turn = ask(page)
+    expect(turn.get_by_role("heading", level=2)).to_be_in_viewport()
     assert not ollama.chats()
     expect(turn.locator(".meta")).to_contain_text("quoted from the papers")
     cites = turn.locator("a.cite")
@@ -166,6 +167,8 @@ def test_quotations_with_their_evidence(visit: Callable[..., Page], ollama: Olla
     expect(card.locator("mark").first).to_be_in_viewport()
     expect(card.locator(".verdicts li").first).to_contain_text("Supported")
     assert turn.locator(".card[open]").count() == 1  # the others have closed
+    for question in ("What is LoRA?", "How is Tulu 3 trained?"):
+        expect(ask(page, question).get_by_role("heading", level=2)).to_be_in_viewport()
     expect(turn.locator(".also summary").first).to_contain_text("Also found")
 
 
@@ -259,6 +262,7 @@ def test_follow_ups_show_what_was_searched(visit: Callable[..., Page], ollama: O
     ask(page)
     turn = ask(page, "And in vision?")
     expect(turn.locator(".asked")).to_contain_text("forgetting")
+    expect(turn.get_by_role("heading", level=2)).to_be_in_viewport()
     talk = json.dumps(ollama.chats()[-1]["messages"])
     assert "What mitigates forgetting?" in talk and "fine-tuning mitigates" in talk
 

@@ -79,11 +79,20 @@
     }
   });
 
-  // A question that has just been asked comes into view; the page then keeps still while the answer grows.
+  // A question that has just been asked comes into view; the page then keeps still while the answer grows. An answer
+  // too quick to have been seen growing comes into view when it is done.
+  let live = null;
+  let count = 0;
   new MutationObserver(() => {
-    const live = document.querySelector("#live .turn");
-    if (live && !window.ragSeen) live.scrollIntoView({ block: "start", behavior: behaviour() });
-    window.ragSeen = Boolean(live);
+    const before = live;
+    live = document.querySelector("#live .turn");
+    if (live && !before) live.scrollIntoView({ block: "start" });
+    const turns = document.querySelectorAll("#thread .turn");
+    if (turns.length > count) {
+      const { top, bottom } = turns[turns.length - 1].getBoundingClientRect();
+      if (top > innerHeight / 2 || bottom < 0) turns[turns.length - 1].scrollIntoView({ block: "start" });
+    }
+    count = turns.length;
     for (const card of document.querySelectorAll(".card[open]:not([data-revealed])")) {
       card.dataset.revealed = "";
       reveal(card);
