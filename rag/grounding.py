@@ -569,16 +569,6 @@ _DETAILS = tuple(
 _ASKED = re.compile(r"\b(?:how (?:many|much|long)|what|which|who|whose)\b((?:\W+\w+){1,5})", re.IGNORECASE)
 
 
-def answerability(dense: Iterable[float], nearness: Iterable[float]) -> float:
-    """How far the retrieved papers are about the question, in [-1, 1].
-
-    The mean of the best paper's dense score and of the best paper's nearness to the question's content
-    word pieces. Shared words are left out: a question that names a paper shares many with it, whether or
-    not the paper answers.
-    """
-    return (max(dense, default=0.0) + max(nearness, default=0.0)) / 2
-
-
 def missing_detail(question: str, abstracts: Iterable[str]) -> str | None:
     """The detail of an experiment that `question` asks for and none of `abstracts` mentions, if any."""
     asked = _ASKED.search(question)

@@ -68,6 +68,16 @@ class Search:
     hits: tuple[Hit, ...]
     pieces: Pieces = field(repr=False, compare=False)  # of `query`
 
+    @property
+    def answerability(self) -> float:
+        """How far the hits are about the query, in [-1, 1]: the mean of the best dense score and nearness.
+
+        Shared words are left out: a question that names a paper shares many with it, whether or not the
+        paper answers.
+        """
+        dense, near = (hit.dense for hit in self.hits), (hit.nearness for hit in self.hits)
+        return (max(dense, default=0.0) + max(near, default=0.0)) / 2
+
     def as_json(self, id: str | None = None) -> dict[str, Any]:
         """The documented JSON object of `rag search --json`."""
         return {

@@ -41,15 +41,18 @@ def retrieval_query(question: str, history: Sequence[Turn]) -> str:
 
     A question that names its own subject is returned as it is.
     """
-    if not history or not _leans(question):
-        return question
+    return carried(question, history) if history and _leans(question) else question
+
+
+def carried(question: str, history: Sequence[Turn]) -> str:
+    """`question` with the content words of the latest question that stood alone, and of those since."""
     seen = set(stem_all(words(question)))
-    carried: list[str] = []
+    words_before: list[str] = []
     for turn in reversed(history):
-        carried = _content(turn.question, seen) + carried
+        words_before = _content(turn.question, seen) + words_before
         if not _leans(turn.question):
             break
-    return " ".join([question.strip(), *carried[:_CARRIED]])
+    return " ".join([question.strip(), *words_before[:_CARRIED]])
 
 
 def _leans(question: str) -> bool:

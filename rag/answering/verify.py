@@ -16,7 +16,6 @@ from rag.grounding import (
     Claim,
     Judgement,
     Source,
-    answerability,
     bare,
     best_sentence,
     is_claim,
@@ -93,7 +92,7 @@ class Verifier:
         near = [hit.paper for hit in search.hits if hit.score >= _AS_NEAR * search.hits[0].score]
         if detail := missing_detail(search.question, [f"{p.title} {p.abstract}" for p in near]):
             return f"The nearest abstracts do not mention {detail}."
-        score = answerability((hit.dense for hit in search.hits), (hit.nearness for hit in search.hits))
+        score = search.answerability
         return "" if score >= threshold else f"No paper is near enough ({score:.2f}, at least {threshold:g} is needed)."
 
     def judge(
