@@ -301,12 +301,10 @@ class Page:
         if now == seen:
             return gr.skip(), gr.skip(), gr.skip()
         choices = [*self.choices, *((view.label(m), f"model:{m.name}") for m in models or ())]
-        known = mode in [value for _, value in choices]
-        return (
-            now,
-            view.banner(self.offer.where) if now is None else "",
-            gr.update(choices=choices, value=mode if known else "auto"),
-        )
+        update: dict[str, Any] = {"choices": choices}
+        if mode not in [value for _, value in choices]:
+            update["value"] = "auto"  # otherwise the choice is left alone: it may have changed since
+        return now, view.banner(self.offer.where) if now is None else "", gr.update(**update)
 
     def _papers_of(self, entries: Sequence[Entry]) -> view.Papers:
         return self.library.by_id(hit["paper_id"] for entry in entries for hit in entry["hits"])
