@@ -2,8 +2,8 @@
 
     python benchmarks/verification.py
 
-Answers of five sentences from five retrieved papers, each an abstract's sentence of median length
-with its first word replaced, so that none passes as a quotation; each paper is seen for the first time, as in a cold `rag ask`.
+Answers of five sentences from five retrieved papers, each an abstract's sentence of median length with its first
+word replaced, so that none passes as a quotation; each paper is seen for the first time, as in a cold `rag ask`.
 Prints JSON: milliseconds of one core per sentence, median and 95th percentile over answers, and the same for
 papers that were seen before.
 """
@@ -18,6 +18,7 @@ from time import process_time
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # before NumPy is imported
 
+# ruff: noqa: E402
 import numpy as np
 
 from rag.answering import Answer

@@ -289,7 +289,7 @@ def verify(
     set_: SetOption = None,
     no_color: ColorOption = False,
 ) -> None:
-    """Check any text with [n] and a list of titles, or titles in brackets, against the corpus."""
+    r"""Check any text with \[n] and a list of titles, or titles in brackets, against the corpus."""
     from rag.answering.foreign import check
     from rag.papers import read_text
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import ModelError
+from rag.text import undressed
 
 Vectors = NDArray[np.float32]
 
@@ -105,6 +106,7 @@ class DocumentEncoder:
 
     def encode_with_tokens(self, texts: list[str]) -> tuple[Vectors, list[Vectors]]:
         """As `encode`, and beside it the last-layer states of each text's word pieces, (n, dimension), unit rows."""
+        texts = [undressed(text) for text in texts]
         encoded = self.model.encode_document(texts, batch_size=16, output_value=None, show_progress_bar=False)
         vectors = np.stack([_unit_rows(e["sentence_embedding"].float().cpu().numpy()[None])[0] for e in encoded])
         kept = [
@@ -119,7 +121,9 @@ class DocumentEncoder:
     def encode(self, texts: list[str], query: bool = False) -> Vectors:
         """Unit vectors, shape (len(texts), dimension), float32; query prompts applied where the model has them."""
         encode: Callable[..., Any] = self.model.encode_query if query else self.model.encode_document
-        vectors = encode(texts, batch_size=16, normalize_embeddings=True, show_progress_bar=False)
+        vectors = encode(
+            [undressed(text) for text in texts], batch_size=16, normalize_embeddings=True, show_progress_bar=False
+        )
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
@@ -166,7 +170,7 @@ class QueryEncoder:
 
     def encode(self, text: str) -> Vectors:
         """The unit vector of `text`, shape (dimension,), float32."""
-        return self._pooled(self._forward(self.tokenizer.encode(text).ids))
+        return self._pooled(self._forward(self._pieces(text).ids))
 
     def _pooled(self, states: Vectors) -> Vectors:
         pooled = states.mean(axis=0) if self.mean_pooling else states[0]
@@ -174,7 +178,7 @@ class QueryEncoder:
 
     def read(self, text: str) -> tuple[Vectors, TokenStates]:
         """`encode` and `token_states` of `text`, in one pass."""
-        encoded = self.tokenizer.encode(text)
+        encoded = self._pieces(text)
         states = self._forward(encoded.ids)
         kept = [i for i, special in enumerate(encoded.special_tokens_mask) if not special]
         return self._pooled(states), TokenStates([encoded.offsets[i] for i in kept], _unit_rows(states[kept]))
@@ -185,8 +189,11 @@ class QueryEncoder:
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """(start, end) in characters of the word pieces that `token_states` would give states for."""
-        encoded = self.tokenizer.encode(text)
+        encoded = self._pieces(text)
         return [o for o, special in zip(encoded.offsets, encoded.special_tokens_mask, strict=True) if not special]
+
+    def _pieces(self, text: str) -> Any:
+        return self.tokenizer.encode(undressed(text))
 
     def _forward(self, ids: list[int]) -> Vectors:
         w = self._weight
@@ -204,13 +211,16 @@ class QueryEncoder:
             return self._linear(x, f"{at}.attention.self.{part}").reshape(len(x), self.heads, -1).transpose(1, 0, 2)
 
         query, key, value = split("query"), split("key"), split("value")
-        scores = query @ key.transpose(0, 2, 1) / np.float32(sqrt(query.shape[-1]))
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        mixed = (scores / scores.sum(axis=-1, keepdims=True)) @ value
+        scores = (query / np.float32(sqrt(query.shape[-1]))) @ key.transpose(0, 2, 1)
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        mixed = scores @ value / scores.sum(axis=-1, keepdims=True)
         return self._linear(mixed.transpose(1, 0, 2).reshape(len(x), -1), f"{at}.attention.output.dense")
 
     def _linear(self, x: Vectors, name: str) -> Vectors:
-        return np.asarray(x @ self._weight(f"{name}.weight").T + self._weight(f"{name}.bias"), dtype=np.float32)
+        y = x @ self._weight(f"{name}.weight").T
+        y += self._weight(f"{name}.bias")
+        return np.asarray(y, dtype=np.float32)
 
     def _norm(self, x: Vectors, name: str) -> Vectors:
         x = x - x.mean(axis=-1, keepdims=True)
@@ -228,11 +238,20 @@ def _unit_rows(x: Vectors) -> Vectors:
 
 def _gelu(x: Vectors) -> Vectors:
     """x * Phi(x), Phi by formula 7.1.26 of Abramowitz & Stegun (error below 1.5e-7): NumPy has no erf."""
-    z = np.abs(x) * np.float32(1 / sqrt(2))
+    z = np.abs(x)
+    z *= np.float32(1 / sqrt(2))
     t = 1 / (1 + np.float32(0.3275911) * z)
-    poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    erf = np.copysign(1 - poly * np.exp(-z * z), x)
-    return np.asarray(x * (0.5 + 0.5 * erf), dtype=np.float32)
+    tail = np.float32(1.061405429) * t
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):  # Horner's rule, in place
+        tail += np.float32(coefficient)
+        tail *= t
+    z *= -z
+    tail *= np.exp(z, out=z)
+    erf = np.copysign(1 - tail, x)
+    erf += 1
+    erf *= x
+    erf *= np.float32(0.5)
+    return erf
 
 
 def _map_safetensors(path: Path) -> dict[str, Vectors]:
@@ -271,7 +290,7 @@ class SlowQueryEncoder:
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """(start, end) in characters of the word pieces that `token_states` would give states for."""
         encoded = self.documents.model.tokenizer(
-            text, return_offsets_mapping=True, return_special_tokens_mask=True,
+            undressed(text), return_offsets_mapping=True, return_special_tokens_mask=True,
             truncation=True, max_length=self.documents.max_tokens,
         )  # fmt: skip
         pairs = zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)

@@ -55,6 +55,26 @@ def fold(text: str) -> str:
     return text
 
 
+def undressed(text: str) -> str:
+    """`text` for an encoder: LaTeX residue gives way to zero-width spaces, which word-piece tokenizers drop.
+
+    As long as `text`, so that offsets into the one hold for the other.
+    """
+    if "\\" not in text:
+        return text
+    text = _LATEX_ACCENT.sub(_only_group, text)
+    text = _LATEX_GROUP.sub(_only_group, text)
+    text = _LATEX_ESCAPE.sub(_only_group, text)
+    return _LATEX_COMMAND.sub(_only_group, text).replace("\\", " ")
+
+
+def _only_group(match: re.Match[str]) -> str:
+    """The match with zero-width spaces for all but its group."""
+    number = match.lastindex or 0
+    before, after = match.start(number) - match.start(), match.end() - match.end(number)
+    return "\u200b" * before + match[number] + "\u200b" * after
+
+
 def printable(text: str) -> str:
     """Display form safe for a terminal: control characters and bidirectional overrides shown as spaces."""
     return _UNPRINTABLE.sub(" ", text)

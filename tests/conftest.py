@@ -34,6 +34,11 @@ os.environ |= {
     "OLLAMA_HOST": "127.0.0.1:9",  # the discard port: no server answers there
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # One thread a query, as the program sets for itself: more of them wait for each other beside other work.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 from rag.assistant import Assistant  # noqa: E402

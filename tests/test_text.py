@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.papers import Paper
-from rag.text import bigrams, fold, printable, sentence_spans, terms, words
+from rag.text import bigrams, fold, printable, sentence_spans, terms, undressed, words
 
 # Text with more of what folding and cutting look at than chance would give.
 texts = st.text() | st.text(alphabet="aB1 .!?…。\n\t\\\"'{}[]()$`*-|:éÜßİ\u0301\u200b\u202e＼", max_size=60)
@@ -93,3 +93,15 @@ def test_sentence_spans_are_ordered_apart_and_cover_all_text(text: str) -> None:
 def test_sentence_spans_cover_every_abstract(corpus: list[Paper]) -> None:
     for paper in corpus:
         assert_spans_cover(paper.abstract)
+
+
+@given(st.text(alphabet="abÜ\\\"'{}%_ textit", max_size=60))
+def test_undressing_keeps_every_offset(text: str) -> None:
+    plain = undressed(text)
+    assert len(plain) == len(text)
+    assert all(a in (b, "\u200b", " ") for a, b in zip(plain, text, strict=True))
+
+
+def test_undressed_reads_as_the_word_it_means() -> None:
+    for text, meant in (('T\\"ULU 3', "TULU 3"), ("Sabi\\'a-2", "Sabia-2"), ("\\textit{10\\%}", "10%")):
+        assert undressed(text).replace("\u200b", "") == meant

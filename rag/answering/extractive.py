@@ -48,7 +48,7 @@ def answer(retriever: Retriever, search: Search, settings: Settings, doubt: str 
     chosen = _choose(retriever.sentences(search), search.question, settings.max_sentences)
     if not chosen:  # the hits are titles without abstracts
         return abstention, found
-    papers = list(dict.fromkeys(s.hit.paper.paper_id for s in chosen))
+    papers = list(dict.fromkeys(s.hit.paper.paper_id for s in sorted(chosen, key=lambda s: s.hit.rank)))
     number = {paper_id: n for n, paper_id in enumerate(papers, start=1)}
     chosen.sort(key=lambda s: (number[s.hit.paper.paper_id], s.start))
     citations = tuple(

@@ -52,6 +52,7 @@ class Lexical:
 
     def __init__(self, folder: Path, papers: int) -> None:
         self.papers = papers
+        self._idf: dict[str, float] = {}
         self.stems, self.pairs = _Columns(folder, "stems"), _Columns(folder, "pairs")
         self._words = (folder / "words.txt").read_text(encoding="utf-8")  # now: the folder may go while it is open
 
@@ -71,8 +72,11 @@ class Lexical:
 
     def idf(self, stem: str) -> float:
         """Inverse document frequency in Lucene's form, ln(1 + (N - n + 0.5) / (n + 0.5))."""
-        n = self.document_frequency(stem)
-        return log(1 + (self.papers - n + 0.5) / (n + 0.5))
+        known = self._idf.get(stem)
+        if known is None:
+            n = self.document_frequency(stem)
+            known = self._idf[stem] = log(1 + (self.papers - n + 0.5) / (n + 0.5))
+        return known
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
