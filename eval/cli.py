@@ -281,7 +281,7 @@ def _faults() -> Iterator[None]:
         _say(f"rag eval: {error}")
         raise typer.Exit(FAULT) from error
     except ModuleNotFoundError as error:
-        _say(f"rag eval: {error.name} is not installed. `pip install 'rag[eval]'` brings it.")
+        _say(f"rag eval: {error.name} is not installed; it belongs to rag's own requirements.")
         raise typer.Exit(FAULT) from error
     except (typer.Exit, BrokenPipeError):
         raise

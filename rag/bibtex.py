@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 from rag.papers import Paper
-from rag.text import words
+from rag.text import printable, words
 
-_SPECIAL = re.compile(r"(?<!\\)([&%$#_{}])")
+_SPECIAL = re.compile(r"\\(?=[&%$#_{}])|[&%$#_{}~^\\]")
+_WRITTEN = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
 
 def bibtex(paper: Paper) -> str:
     """One @misc entry: key, title (capitals kept), and year and month where the corpus has a date."""
-    fields = [("title", "{" + _SPECIAL.sub(r"\\\1", paper.title) + "}")]
+    title = _SPECIAL.sub(_escaped, printable(paper.title))
+    fields = [("title", "{" + title + "}")]
     year, _, rest = (paper.date or "").partition("-")
     if year:
         fields.append(("year", year))
@@ -20,6 +22,14 @@ def bibtex(paper: Paper) -> str:
         fields.append(("month", str(int(rest[:2]))))
     body = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields)
     return f"@misc{{{key(paper)},\n{body}\n}}\n"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """A special character in TeX's spelling; the backslash of one that is escaped already is left out."""
+    char = match.group()
+    if char == "\\" and match.end() < len(match.string) and match.string[match.end()] in "&%$#_{}":
+        return ""
+    return _WRITTEN.get(char, f"\\{char}")
 
 
 def key(paper: Paper) -> str:

@@ -67,7 +67,8 @@ class Verifier:
                 found = replace(found, entailed=True, needed=(True,))
             delivered.append(found)
             kept.append(after)
-            for n in after.citations:
+            # What supports nothing is no evidence; the nearest sentence stays with the sentence itself, to compare.
+            for n in after.citations if found.verdict != "unsupported" else ():
                 evidence = self._evidence(claim, found, given[n - 1], n - 1)
                 if evidence and evidence not in proofs.setdefault(n, []):
                     proofs[n].append(evidence)
