@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag import errors
-from rag.render import progress_bar
+from rag.options import ConfigOption, IndexOption, JsonOption, SetOption, open_assistant, settings_from
+from rag.render import print_json, progress_bar, say
 from rag.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,12 +38,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-IndexOption = Annotated[str | None, typer.Option("--index", metavar="DIR", help="Folder of the index.")]
-ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Settings file (rag.toml).")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="Any setting; may be repeated.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 QuestionsOption = Annotated[Path | None, typer.Option("--questions", metavar="DIR", help="Folder of question files.")]
 
 
@@ -56,16 +50,16 @@ def retrieval(
 ) -> None:
     """Index a collection in BEIR's field names in a scratch folder and score the ranking of its queries."""
     with _faults():
-        settings = _settings(set_, config)
+        settings = settings_from(set_, config)
         from eval.beir import evaluate, read
 
         collection = read(beir)
         with progress_bar("Indexing, then searching", "texts") as progress:
             result = evaluate(collection, settings, progress)
     for problem in collection.problems:
-        _say(f"skipped: {problem}")
+        say(f"skipped: {problem}")
     if json_:
-        _print_json(result.as_json())
+        print_json(result.as_json())
         return
     size = f"{len(collection.papers):,} documents, {len(collection.queries):,} queries"
     _table(f"{collection.name}: {size}", {name: [estimate] for name, estimate in result.estimates.items()}, [""])
@@ -82,14 +76,13 @@ def grounding(
 ) -> None:
     """Score the verifier on human labels: AUROC, balanced accuracy, F1, for responses and for sentences."""
     with _faults():
-        settings = _settings(set_, config, index_dir=index)
+        settings = settings_from(set_, config, index_dir=index)
         from eval.grounding import LabelledVerifier, as_json, read, summarise
-        from rag.cli import _assistant
 
         items = read(file)
         if 0 < limit < len(items):
             items = [items[i * len(items) // limit] for i in range(limit)]
-        verifier = LabelledVerifier(_assistant(settings))
+        verifier = LabelledVerifier(open_assistant(settings))
         with progress_bar("Judging", "responses") as progress:
             scored = []
             for done, item in enumerate(items, start=1):
@@ -97,7 +90,7 @@ def grounding(
                 progress(done, len(items))
         figures = summarise(scored)
     if json_:
-        _print_json(as_json(file.name, scored, figures))
+        print_json(as_json(file.name, scored, figures))
         return
     for level, estimates in figures.items():
         _table(f"{file.name}: {level}", {name: [estimate] for name, estimate in estimates.items()}, [""])
@@ -141,19 +134,18 @@ def run(
             raise errors.UsageError("--record and --replay exclude each other.")
         from dataclasses import replace
 
-        settings = replace(_settings(set_, config, index_dir=index, mode=mode), judge="")  # no model decides a gate
+        settings = replace(settings_from(set_, config, index_dir=index, mode=mode), judge="")  # no model decides a gate
         from eval import questions as sets
         from eval.gates import BASELINE, GATES, read_gates, read_report
         from eval.report import assemble, write
         from eval.run import Examiner, ask_all, papers_of, summarise
         from eval.sabotage import run_all
-        from rag.cli import _assistant as open_index
 
         rules = read_gates(gates or GATES)
         before = read_report(baseline) if baseline else (read_report(BASELINE) if BASELINE.is_file() else None)
         everything = sets.read(questions or sets.FOLDER)
         asked = sets.choose(everything, split, type_ or (), limit)
-        assistant = open_index(settings)
+        assistant = open_assistant(settings)
         second = _judge(settings, judge, record, replay) if judge else None
         runs, proofs = [], []
         for name in dict.fromkeys(model or [""]):
@@ -177,7 +169,7 @@ def run(
         except OSError as error:
             raise errors.UsageError(f"Cannot write {out}: {error.strerror}.") from None
     _show(report)
-    _say(f"Reports in {out}: report.html, report.md, report.json, junit.xml")
+    say(f"Reports in {out}: report.html, report.md, report.json, junit.xml")
     _verdict(report)
 
 
@@ -197,7 +189,7 @@ def diff(
         if not compared:
             raise errors.UsageError("The two reports have no run in common.", "Runs go by the name of their model.")
     if json_:
-        _print_json({name: c.as_json() for name, c in compared.items()})
+        print_json({name: c.as_json() for name, c in compared.items()})
         return
     texts = {o["id"]: o.get("question", "") for run in new["runs"] for o in run["outcomes"]}
     for name, c in compared.items():
@@ -233,7 +225,7 @@ def gate(
                 raise errors.UsageError("A baseline needs every question, and none that ended in an error.")
             text = json.dumps(baseline_of(found), ensure_ascii=False, separators=(",", ":"))
             target.write_text(text.replace('{"id"', '\n{"id"') + "\n", encoding="utf-8")
-            _say(f"{target} is now {report}")
+            say(f"{target} is now {report}")
             return
         before = read_report(target) if baseline or target.is_file() else None
         found = decide(found, read_gates(gates or GATES), before)
@@ -258,13 +250,13 @@ def lint(json_: JsonOption = False, questions: QuestionsOption = None) -> None:
     splits = Counter((q.type, q.split) for q in asked)
     if json_:
         counts = {kind: {s: splits[kind, s] for s in ("dev", "test")} for kind in TYPES}
-        _print_json({"questions": len(asked), "types": counts, "problems": problems})
+        print_json({"questions": len(asked), "types": counts, "problems": problems})
     else:
         for problem in problems:
             print(problem)
         for kind in TYPES:
-            _say(f"{kind:24}{splits[kind, 'dev']:4} dev{splits[kind, 'test']:4} test")
-        _say(f"{len(asked)} questions, {len(problems)} problems")
+            say(f"{kind:24}{splits[kind, 'dev']:4} dev{splits[kind, 'test']:4} test")
+        say(f"{len(asked)} questions, {len(problems)} problems")
     if problems:
         raise typer.Exit(BREACHED)
 
@@ -278,17 +270,17 @@ def _faults() -> Iterator[None]:
     try:
         yield
     except errors.RagError as error:
-        _say(f"rag eval: {error}")
+        say(f"rag eval: {error}")
         raise typer.Exit(FAULT) from error
     except ModuleNotFoundError as error:
-        _say(f"rag eval: {error.name} is not installed; it belongs to rag's own requirements.")
+        say(f"rag eval: {error.name} is not installed; it belongs to rag's own requirements.")
         raise typer.Exit(FAULT) from error
     except (typer.Exit, BrokenPipeError):
         raise
     except Exception as error:
         if os.environ.get("RAG_DEBUG"):
             raise
-        _say(f"rag eval: unexpected {type(error).__name__}: {error} (RAG_DEBUG=1 shows where)")
+        say(f"rag eval: unexpected {type(error).__name__}: {error} (RAG_DEBUG=1 shows where)")
         raise typer.Exit(FAULT) from error
 
 
@@ -341,15 +333,15 @@ def _verdict(report: dict[str, Any]) -> None:
     errors_ = sum(len(run.get("errors", [])) for run in report["runs"])
     breaches = [g for g in report["gates"] if not g["passed"]]
     for breach in breaches:
-        _say(f"BREACH {breach['run']}: {breach['name']}: {breach['detail']}")
+        say(f"BREACH {breach['run']}: {breach['name']}: {breach['detail']}")
     if errors_:
-        _say(f"{errors_} question{'s' * (errors_ != 1)} ended in an error: this run proves nothing.")
+        say(f"{errors_} question{'s' * (errors_ != 1)} ended in an error: this run proves nothing.")
         raise typer.Exit(FAULT)
     if breaches:
         raise typer.Exit(BREACHED)
     from eval.report import verdict
 
-    _say(f"{verdict(report)}.")
+    say(f"{verdict(report)}.")
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -372,12 +364,6 @@ def _changes(name: str, comparison: Comparison) -> None:
         figures = f"{change.before:.3f}", f"{change.after:.3f}", signed(change.difference.as_json())
         rows.append([METRICS[metric].label, *figures, f"{change.difference.n}", word])
     _print(name, ("metric", "before", "after", "difference [95%]", "n", ""), rows)
-
-
-def _settings(set_: list[str] | None, config: str | None, **flags: Any) -> Settings:
-    from rag.cli import _settings as settings
-
-    return settings(set_, config, **flags)
 
 
 def _table(title: str, rows: dict[str, list[Estimate]], columns: Sequence[str]) -> None:
@@ -404,11 +390,3 @@ def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> N
         table.add_row(*row)
     console.print(title, style="bold")
     console.print(table)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

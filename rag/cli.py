@@ -20,6 +20,21 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import typer  # noqa: E402
 
 from rag import errors  # noqa: E402
+from rag.options import (  # noqa: E402
+    BatchOption,
+    ColorOption,
+    ConfigOption,
+    IndexOption,
+    JsonOption,
+    JudgeOption,
+    KOption,
+    ModelOption,
+    ModeOption,
+    SetOption,
+    build_index,
+    open_assistant,
+    settings_from,
+)
 from rag.render import (  # noqa: E402
     console_for,
     explain,
@@ -36,7 +51,6 @@ from rag.settings import Settings  # noqa: E402
 if TYPE_CHECKING:
     from rag.answering import Answer, Turn
     from rag.assistant import Assistant
-    from rag.index import Report
     from rag.papers import Paper
 
 OK, UNEXPECTED, USAGE, ABSTAINED, UNSUPPORTED, UNAVAILABLE, INDEX, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
@@ -58,24 +72,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-IndexOption = Annotated[str | None, typer.Option("--index", metavar="DIR", help="Folder of the index.")]
-ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Settings file (rag.toml).")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="Any setting; may be repeated.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
-ColorOption = Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR works too).")]
-KOption = Annotated[int | None, typer.Option("-k", help="Papers to retrieve.")]
-BatchOption = Annotated[
-    bool, typer.Option("--batch", help="Read JSON lines {id, question, history}; write one JSON object a line.")
-]
-ModeOption = Annotated[
-    str | None, typer.Option("--mode", help="auto, extractive, or ollama (which fails where no model answers).")
-]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Ollama model to answer with; means --mode ollama.")]
-JudgeOption = Annotated[
-    str | None, typer.Option("--judge", metavar="MODEL", help="Ollama model as a second opinion on doubtful sentences.")
-]
 QuestionArgument = Annotated[
     list[str] | None,
     typer.Argument(help="The question; - reads stdin. With --batch: a file, else stdin.", show_default=False),
@@ -116,12 +112,14 @@ def ask(
 ) -> None:
     """Answer a question from the corpus, every sentence with its source."""
     mode = mode or ("ollama" if model else None)
-    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model, strict=strict or None, judge=judge)
+    settings = settings_from(
+        set_, config, index_dir=index, k=k, mode=mode, llm=model, strict=strict or None, judge=judge
+    )
     if batch:
-        assistant = _assistant(settings)
+        assistant = open_assistant(settings)
         raise typer.Exit(_batch(question, lambda i, q, history: assistant.ask(q, history).as_json(i)))
     text = _question(question)
-    assistant = _assistant(settings)
+    assistant = open_assistant(settings)
     if json_:
         answer = assistant.ask(text)
         print_json(answer.as_json())
@@ -156,12 +154,12 @@ def search(
     no_color: ColorOption = False,
 ) -> None:
     """List the papers that fit a question best, with their scores."""
-    settings = _settings(set_, config, index_dir=index, k=k)
+    settings = settings_from(set_, config, index_dir=index, k=k)
     if batch:
-        assistant = _assistant(settings)
+        assistant = open_assistant(settings)
         raise typer.Exit(_batch(question, lambda i, q, history: assistant.search(q, history).as_json(i)))
     text = _question(question)
-    found = _assistant(settings).search(text)
+    found = open_assistant(settings).search(text)
     if json_:
         print_json(found.as_json())
     else:
@@ -183,8 +181,8 @@ def index_(
 
     Unchanged papers are not embedded again.
     """
-    settings = _settings(set_, config, index_dir=index)
-    report, problems = _build(settings, paths or None, rebuild)
+    settings = settings_from(set_, config, index_dir=index)
+    report, problems = build_index(settings, paths or None, rebuild)
     if json_:
         from dataclasses import asdict
 
@@ -209,7 +207,7 @@ def papers(
     from rag.papers import find_papers
     from rag.text import printable
 
-    found = find_papers(_papers(_settings(set_, config, index_dir=index)), pattern)
+    found = find_papers(_papers(settings_from(set_, config, index_dir=index)), pattern)
     if json_:
         print_json([paper_json(p, with_abstract=False) for p in found])
         return
@@ -239,7 +237,7 @@ def show(
     from rag.text import printable
 
     wanted = " ".join(paper)
-    found = find_papers(_papers(_settings(set_, config, index_dir=index)), wanted) if wanted.strip() else []
+    found = find_papers(_papers(settings_from(set_, config, index_dir=index)), wanted) if wanted.strip() else []
     if not found:
         raise errors.UsageError(f"No paper matches {wanted!r}.", "`rag papers` lists all of them.")
     if len(found) > 1:
@@ -267,7 +265,7 @@ def status(
     no_color: ColorOption = False,
 ) -> None:
     """Show the index and its passport, the model, and whether Ollama answers."""
-    settings = _settings(set_, config, index_dir=index)
+    settings = settings_from(set_, config, index_dir=index)
     report, failure = _status(settings)
     if json_:
         print_json(report)
@@ -293,9 +291,9 @@ def verify(
     from rag.answering.foreign import check
     from rag.papers import read_text
 
-    settings = _settings(set_, config, index_dir=index, judge=judge)
+    settings = settings_from(set_, config, index_dir=index, judge=judge)
     text = _stdin() if source == "-" else read_text(Path(source))
-    assistant = _assistant(settings)
+    assistant = open_assistant(settings)
     checked = check(text, assistant.index, assistant.retriever, assistant.verifier)
     answer = checked.answer
     if json_:
@@ -336,8 +334,8 @@ def chat(
     from rag.chat import converse
 
     mode = mode or ("ollama" if model else None)
-    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model)
-    converse(_assistant(settings), console_for(no_color), show_thinking)
+    settings = settings_from(set_, config, index_dir=index, k=k, mode=mode, llm=model)
+    converse(open_assistant(settings), console_for(no_color), show_thinking)
 
 
 @app.command()
@@ -362,8 +360,8 @@ def ui(
     from ui import launch
 
     mode = mode or ("ollama" if model else None)
-    settings = _settings(set_, config, index_dir=index, k=k, mode=mode, llm=model)
-    launch(lambda: _assistant(settings), host, port, auth, mcp, report)
+    settings = settings_from(set_, config, index_dir=index, k=k, mode=mode, llm=model)
+    launch(lambda: open_assistant(settings), host, port, auth, mcp, report)
 
 
 models_app = typer.Typer(help="List or fetch the models of the Ollama server.")
@@ -379,7 +377,7 @@ def models(
         return
     from rag.answering.ollama import Server, choose_model
 
-    settings = _settings(set_, config)
+    settings = settings_from(set_, config)
     server = Server.of(settings)
     found = server.models()
     try:
@@ -402,7 +400,7 @@ def pull(name: str, config: ConfigOption = None, set_: SetOption = None) -> None
     from rag.answering.ollama import Server
 
     with progress_bar(f"Pulling {name}", unit="bytes") as progress:
-        for step in Server.of(_settings(set_, config)).pull(name):
+        for step in Server.of(settings_from(set_, config)).pull(name):
             progress(step.completed, step.total)
     print(name)
 
@@ -412,7 +410,7 @@ def config_(json_: JsonOption = False, config: ConfigOption = None, set_: SetOpt
     """Show every setting, its value, and where the value came from."""
     from rag.settings import describe, names
 
-    settings = _settings(set_, config)
+    settings = settings_from(set_, config)
     shown = {n: (getattr(settings, n), settings.origin(n)) for n in names()}
     if not settings.ollama_host and (host := os.environ.get("OLLAMA_HOST")):  # Ollama's own name for it
         shown["ollama_host"] = host, "environment OLLAMA_HOST"
@@ -424,16 +422,6 @@ def config_(json_: JsonOption = False, config: ConfigOption = None, set_: SetOpt
 
 
 # --- what the commands share -----------------------------------------------------------------------
-
-
-def _settings(set_: list[str] | None, config: str | None, **flags: Any) -> Settings:
-    given: dict[str, Any] = {}
-    for item in set_ or []:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise errors.UsageError(f"--set {item!r} is not NAME=VALUE.", "For instance: --set dense_weight=0.7")
-        given[name.strip()] = value.strip()
-    return Settings.load(given | {n: v for n, v in flags.items() if v is not None}, config)
 
 
 def _question(parts: list[str] | None) -> str:
@@ -450,30 +438,6 @@ def _stdin() -> str:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError:
         raise errors.UsageError("stdin is not UTF-8 text.", "Give the question as plain text.") from None
-
-
-def _assistant(settings: Settings) -> Assistant:
-    """The assistant on the index the settings name; the packaged corpus is indexed first if there is none."""
-    from rag.assistant import Assistant
-
-    try:
-        return Assistant.open(settings)
-    except errors.IndexMissing:
-        say(f"No index yet: building one in {settings.index_path} (once, about a minute).")
-        _build(settings, None, rebuild=False)
-        return Assistant.open(settings)
-
-
-def _build(settings: Settings, paths: list[Path] | None, rebuild: bool) -> tuple[Report, list[str]]:
-    from rag.index import build, indexed_paths
-    from rag.papers import packaged_corpus, read_papers
-
-    given = [str(p.expanduser().absolute()) for p in paths] if paths else indexed_paths(settings)
-    found, problems = read_papers([Path(p) for p in given] or [packaged_corpus()])
-    for problem in problems:
-        say(f"skipped: {problem}")
-    with progress_bar("Embedding papers") as progress:
-        return build(found, settings, given, progress, rebuild), [str(problem) for problem in problems]
 
 
 def _papers(settings: Settings) -> list[Paper]:
