@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A job in the background starts with Ctrl-C ignored, and so would every process the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing of the user's is read or written: set before any test imports rag or starts a process.
 KEPT_INDEX = os.environ.get("RAG_TEST_INDEX")

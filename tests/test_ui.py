@@ -658,9 +658,12 @@ def test_the_command_line_refuses_what_is_unsafe_or_taken(app: Any, cli: Callabl
 def test_ctrl_c_ends_it(index_dir: Path) -> None:
     command = [sys.executable, "-m", "rag.cli", "ui", "--index", str(index_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout and "http://127.0.0.1:" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        try:
+            assert process.stdout and "http://127.0.0.1:" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow
