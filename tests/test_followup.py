@@ -6,6 +6,7 @@ import pytest
 
 from rag.answering import Turn
 from rag.answering.followup import retrieval_query
+from rag.assistant import Assistant
 
 LORA = Turn("What is low-rank adaptation (LoRA)?", "It trains small matrices [1].")
 
@@ -55,3 +56,34 @@ def test_without_history_nothing_changes() -> None:
 def test_a_chain_leads_back_to_the_question_that_stood_alone() -> None:
     history = [Turn("What is diffusion?", "A"), LORA, Turn("What does it cost in memory?", "B")]
     assert retrieval_query("Why?", history) == "Why? low-rank adaptation LoRA memory"
+
+
+MERGING = Turn("Is there a cheap way to get a better starting checkpoint than the original one?", "Yes [1].")
+
+
+@pytest.mark.parametrize(
+    ("before", "question", "kept"),
+    [
+        ("Can an LLM agent learn from human hints so that it needs no ever longer prompts?", "Which stronger systems did "
+         "it then beat?", "hints"),
+        ("Which objective works best if human feedback is used already in pretraining?", "How much less bad stuff comes "
+         "out then?", "pretraining"),
+    ],
+)  # fmt: skip
+def test_the_corpus_tells_a_follow_up_without_a_pronoun(
+    assistant: Assistant, before: str, question: str, kept: str
+) -> None:
+    assert kept in assistant.search(question, [Turn(before, "This one [1].")]).query
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How is Tulu 3 trained?",
+        "Which benchmarks test the long-context abilities of language models?",
+        "What mitigates catastrophic forgetting in continual learning?",
+        "How can hallucination in large vision-language models be reduced?",
+    ],
+)
+def test_a_change_of_subject_is_searched_as_it_is(assistant: Assistant, question: str) -> None:
+    assert assistant.search(question, [MERGING]).query == question
