@@ -16,9 +16,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A job in the background starts with Ctrl-C ignored, and so would every process the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -163,3 +166,21 @@ def cli(index_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         return Run(done.returncode, out, err)
 
     yield run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A chromium without a window: the one that CHROMIUM names, else one on the path; skips where there is none."""
+    from playwright.sync_api import expect, sync_playwright
+
+    named = os.environ.get("CHROMIUM", "")
+    chromium = shutil.which(named) or named or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("no chromium here; CHROMIUM can name another browser of its kind")
+    expect.set_options(timeout=20_000)
+    flags = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync"
+    ).split()
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=chromium, args=flags) as running:
+        yield running

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from playwright.sync_api import Browser, Page
 from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner, Result
 
@@ -377,33 +377,20 @@ def test_hostile_text_stays_text_in_html(hostile: dict[str, Any]) -> None:
 
 # --- in a browser ----------------------------------------------------------------------------------------
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync".split()
-)
-
 
 @pytest.fixture(scope="module")
-def visit() -> Iterator[Callable[..., Any]]:
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     """`visit(file, **context)`: the file in a page of its own, offline; it may ask for nothing and break nothing."""
-    if not Path(CHROMIUM).is_file():
-        pytest.skip(f"no browser at {CHROMIUM} (CHROMIUM names one)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     troubles: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
 
-        def open_(file: Path, fragment: str = "", **context: Any) -> Any:
-            page = browser.new_context(offline=True, **context).new_page()
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.on(
-                "request", lambda request: None if request.url.startswith("file:") else troubles.append(request.url)
-            )
-            page.goto(file.as_uri() + fragment)
-            return page
+    def open_(file: Path, fragment: str = "", **context: Any) -> Page:
+        page = browser.new_context(offline=True, **context).new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith("file:") else troubles.append(request.url))
+        page.goto(file.as_uri() + fragment)
+        return page
 
-        yield open_
-        browser.close()
+    yield open_
     assert troubles == []
 
 

@@ -64,12 +64,18 @@ MERGING = Turn("Is there a cheap way to get a better starting checkpoint than th
 @pytest.mark.parametrize(
     ("before", "question", "kept"),
     [
-        ("Can an LLM agent learn from human hints so that it needs no ever longer prompts?", "Which stronger systems did "
-         "it then beat?", "hints"),
-        ("Which objective works best if human feedback is used already in pretraining?", "How much less bad stuff comes "
-         "out then?", "pretraining"),
+        (
+            "Can an LLM agent learn from human hints so that it needs no ever longer prompts?",
+            "Which stronger systems did it then beat?",
+            "hints",
+        ),
+        (
+            "Which objective works best if human feedback is used already in pretraining?",
+            "How much less bad stuff comes out then?",
+            "pretraining",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_corpus_tells_a_follow_up_without_a_pronoun(
     assistant: Assistant, before: str, question: str, kept: str
 ) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import http.client
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from gradio_client import Client
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from rag.assistant import Assistant
 from rag.errors import UsageError
@@ -34,16 +33,6 @@ from rag.settings import Settings
 from tests.conftest import Run
 from tests.ollama_server import FakeModel, OllamaServer
 from ui import check, launch
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-# Without a browser the tests are left out, except where they must not be: there they fail.
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and not os.environ.get("CI"), reason="no chromium here; CHROMIUM can name another browser of its kind"
-)
 
 REPLY = [
     "Reinforcement",
@@ -90,13 +79,6 @@ def app(assistant: Assistant, _server: OllamaServer, reports: Path) -> Iterator[
     running = launch(Assistant(assistant.index, settings), report=reports, wait=False)
     yield running
     running.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=20_000)
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as chromium:
-        yield chromium
 
 
 @pytest.fixture
