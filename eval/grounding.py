@@ -22,6 +22,7 @@ from rag.answering import Sentence
 from rag.answering.verify import Verifier
 from rag.errors import UsageError
 from rag.grounding import MARGIN, THRESHOLD, Source, is_claim, read_source
+from rag.interaction import owners
 from rag.papers import Paper, read_text
 from rag.text import sentence_spans
 
@@ -127,7 +128,9 @@ class LabelledVerifier(Verifier):
             at = offsets[-1][1]
         projected = np.concatenate(states) @ self.index.projection
         projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
-        return read_source(paper_id, offsets, projected, start=len(paper.title) + 1)
+        start = len(paper.title) + 1
+        starts = [start + a for a, _ in sentence_spans(paper_id[start:])]
+        return read_source(paper_id, owners(offsets, starts), projected, start)
 
 
 def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Estimate]]:

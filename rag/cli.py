@@ -220,7 +220,7 @@ def papers(
         )
     if not found:
         raise errors.UsageError(f"No title matches {pattern!r}.", "`rag papers` lists all of them.")
-    say(f"{len(found)} papers")
+    say(f"{len(found)} paper{'s' * (len(found) != 1)}")
 
 
 @app.command()

@@ -66,6 +66,14 @@ def weights_hash(folder: str) -> str:
     return hashlib.sha256(folder.encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class TokenStates:
+    """Last-layer states of one text's n word pieces: `states` (n, dimension) unit rows, `offsets` in characters."""
+
+    offsets: list[tuple[int, int]]
+    states: Vectors
+
+
 class DocumentEncoder:
     """sentence-transformers on the CPU or whatever device it finds; used where many texts are encoded."""
 
@@ -104,19 +112,22 @@ class DocumentEncoder:
         """Word pieces of `text`, without the special ones."""
         return len(self.model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
-    def encode_with_tokens(self, texts: list[str]) -> tuple[Vectors, list[Vectors]]:
-        """As `encode`, and beside it the last-layer states of each text's word pieces, (n, dimension), unit rows."""
+    def encode_with_tokens(self, texts: list[str]) -> tuple[Vectors, list[TokenStates]]:
+        """As `encode`, and beside it the last-layer states of each text's word pieces."""
         texts = [undressed(text) for text in texts]
         encoded = self.model.encode_document(texts, batch_size=16, output_value=None, show_progress_bar=False)
         vectors = np.stack([_unit_rows(e["sentence_embedding"].float().cpu().numpy()[None])[0] for e in encoded])
-        kept = [
-            np.flatnonzero(np.asarray(mask)[: self.max_tokens] == 0)
-            for mask in self.model.tokenizer(
-                texts, return_special_tokens_mask=True, truncation=True, max_length=self.max_tokens
-            )["special_tokens_mask"]
-        ]
-        states = [e["token_embeddings"].float().cpu().numpy()[rows] for e, rows in zip(encoded, kept, strict=True)]
-        return np.ascontiguousarray(vectors, dtype=np.float32), [_unit_rows(s) for s in states]
+        read = self.model.tokenizer(
+            texts, return_special_tokens_mask=True, return_offsets_mapping=True,
+            truncation=True, max_length=self.max_tokens,
+        )  # fmt: skip
+        states: list[TokenStates] = []
+        for e, special, offsets in zip(encoded, read["special_tokens_mask"], read["offset_mapping"], strict=True):
+            rows = np.flatnonzero(np.asarray(special) == 0)
+            prompt = int(e["attention_mask"].sum()) - len(special)  # pieces of the model's prompt come first
+            found = e["token_embeddings"].float().cpu().numpy()[rows + max(prompt, 0)]
+            states.append(TokenStates([(int(offsets[i][0]), int(offsets[i][1])) for i in rows], _unit_rows(found)))
+        return np.ascontiguousarray(vectors, dtype=np.float32), states
 
     def encode(self, texts: list[str], query: bool = False) -> Vectors:
         """Unit vectors, shape (len(texts), dimension), float32; query prompts applied where the model has them."""
@@ -125,14 +136,6 @@ class DocumentEncoder:
             [undressed(text) for text in texts], batch_size=16, normalize_embeddings=True, show_progress_bar=False
         )
         return np.ascontiguousarray(vectors, dtype=np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenStates:
-    """Last-layer states of one text's n word pieces: `states` (n, dimension) unit rows, `offsets` in characters."""
-
-    offsets: list[tuple[int, int]]
-    states: Vectors
 
 
 class QueryEncoder:
@@ -186,11 +189,6 @@ class QueryEncoder:
     def token_states(self, text: str) -> TokenStates:
         """Unit last-layer states of the pieces of `text`, the special pieces left out."""
         return self.read(text)[1]
-
-    def offsets(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) in characters of the word pieces that `token_states` would give states for."""
-        encoded = self._pieces(text)
-        return [o for o, special in zip(encoded.offsets, encoded.special_tokens_mask, strict=True) if not special]
 
     def _pieces(self, text: str) -> Any:
         return self.tokenizer.encode(undressed(text))
@@ -285,16 +283,7 @@ class SlowQueryEncoder:
 
     def token_states(self, text: str) -> TokenStates:
         """Unit last-layer states of the pieces of `text`, the special pieces left out."""
-        return TokenStates(self.offsets(text), self.documents.encode_with_tokens([text])[1][0])
-
-    def offsets(self, text: str) -> list[tuple[int, int]]:
-        """(start, end) in characters of the word pieces that `token_states` would give states for."""
-        encoded = self.documents.model.tokenizer(
-            undressed(text), return_offsets_mapping=True, return_special_tokens_mask=True,
-            truncation=True, max_length=self.documents.max_tokens,
-        )  # fmt: skip
-        pairs = zip(encoded["offset_mapping"], encoded["special_tokens_mask"], strict=True)
-        return [(int(a), int(b)) for (a, b), special in pairs if not special]
+        return self.documents.encode_with_tokens([text])[1][0]
 
 
 Encoder = QueryEncoder | SlowQueryEncoder

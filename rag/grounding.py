@@ -175,16 +175,13 @@ def read_claim(text: str, offsets: Offsets, states: Floats, idf: Idf) -> Claim:
     return Claim(text, stems, unit([idf(s) for s in stems]), content_pieces(words, offsets, states, idf))
 
 
-def read_source(text: str, offsets: Offsets, states: Floats, start: int = 0) -> Source:
-    """The source with `text`, whose word pieces have `offsets` and `states` (n, d).
+def read_source(text: str, sentence_of: NDArray[np.int64], states: Floats, start: int = 0) -> Source:
+    """The source with `text`, whose word pieces have `states` (n, d) and belong to the sentences `sentence_of` (n,).
 
     `start` is where the abstract begins after a title: the title counts, but is no evidence to show.
     """
     spans = tuple(sentence_spans(text[start:]))
     stems = tuple(frozenset(terms(text[start + a : start + b])) for a, b in spans)
-    starts = np.array([start + a for a, _ in spans], dtype=np.int64)
-    pieces = np.array([a for a, _ in offsets], dtype=np.int64)
-    sentence_of = np.searchsorted(starts, pieces, side="right") - 1
     everything = frozenset(terms(text[:start])).union(*stems)
     return Source(text, start, everything, states, spans, stems, sentence_of)
 

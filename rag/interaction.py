@@ -40,6 +40,11 @@ class Pieces:
     weights: Floats
 
 
+def owners(offsets: Offsets, starts: Sequence[int]) -> NDArray[np.int64]:
+    """Which sentence each word piece belongs to, by where they start: the last one begun, -1 before the first."""
+    return np.searchsorted(np.asarray(starts, dtype=np.int64), [start for start, _ in offsets], side="right") - 1
+
+
 def content(text: str) -> list[tuple[int, int, str]]:
     """(start, end, stem) of every content word of `text`, in characters of `text`."""
     found = [(m.start(), m.end(), fold(m.group())) for m in _TERM.finditer(text)]

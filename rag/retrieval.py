@@ -20,7 +20,6 @@ import numpy as np
 
 from rag.encoder import Encoder, Vectors, query_encoder
 from rag.errors import UsageError
-from rag.index.chroma import embedded_title, passage_text
 from rag.index.store import Index, Record
 from rag.interaction import Pieces, content, content_pieces, nearness
 from rag.papers import Paper
@@ -175,11 +174,7 @@ class Retriever:
         for hit, record in zip(search.hits, records, strict=True):
             rest = {term: self.index.lexical.idf(term) for term in asked - set(terms(hit.paper.title))}
             total = sum(rest.values()) or 1.0
-            offsets, states = self.pieces(record)
-            # A piece belongs to the last sentence that starts before it; the title's come out as -1.
-            prefix = len(embedded_title(hit.paper)) + 1
-            starts = [prefix + start for start, _ in record.sentences]
-            owner = np.searchsorted(starts, [start for start, _ in offsets], side="right") - 1
+            owner, states = self.index.token_sentences(record), self.index.token_states(record)
             vectors = self.index.sentence_vectors(record)
             last = max(len(record.sentences) - 1, 1)
             for at, ((start, end), vector) in enumerate(zip(record.sentences, vectors, strict=True)):
@@ -188,20 +183,6 @@ class Retriever:
                 covered = sum(rest.get(term, 0.0) for term in set(terms(text))) / total
                 found.append(SentenceHit(hit, start, end, text, near, covered, at / last, vector))
         return found
-
-    def pieces(self, record: Record) -> tuple[list[tuple[int, int]], Vectors]:
-        """The word pieces of a paper, each once: offsets in title, line break and abstract; states (n, p)."""
-        paper, states = record.paper, self.index.token_states(record)
-        prefix = len(embedded_title(paper)) + 1
-        offsets: list[tuple[int, int]] = []
-        keep: list[bool] = []
-        for number, (start, end) in enumerate(record.passages):
-            for a, b in self.encoder.offsets(passage_text(paper, start, end)):
-                keep.append(number == 0 or a >= prefix)  # later passages repeat the title
-                if keep[-1]:
-                    shift = start if a >= prefix else 0
-                    offsets.append((a + shift, b + shift))
-        return offsets, states[keep]
 
     def _fuse(
         self, vector: Vectors, pieces: Pieces, records: dict[int, Record], near: dict[str, float], lexical: Vectors

@@ -28,6 +28,7 @@ from rag.grounding import (
 )
 from rag.papers import Paper
 
+NO_OWNERS = np.zeros(0, np.int64)
 QUESTION = "what mitigates forgetting?"
 RFT = "reinforcement-fine-tuning-naturally-"
 PARAPHRASE = "Reinforcement fine-tuning naturally protects prior knowledge thanks to the implicit regularization of RFT"
@@ -109,8 +110,8 @@ def test_no_text_breaks_the_filter(text: str) -> None:
 )
 def test_one_number_in_two_spellings_agrees(said: str, given: str) -> None:
     claim = read_claim(said, [], np.zeros((0, 4), np.float32), lambda _: 1.0)
-    source = read_source(f"{said.removesuffix('.')} with {given}.", [], np.zeros((0, 4), np.float32))
-    other = read_source(given, [], np.zeros((0, 4), np.float32))
+    source = read_source(f"{said.removesuffix('.')} with {given}.", NO_OWNERS, np.zeros((0, 4), np.float32))
+    other = read_source(given, NO_OWNERS, np.zeros((0, 4), np.float32))
     assert judge(claim, [source], [0]).novel_numbers == judge(claim, [other], [0]).novel_numbers == ()
 
 
@@ -120,13 +121,13 @@ def test_one_number_in_two_spellings_agrees(said: str, given: str) -> None:
 def test_another_number_is_novel(said: str, given: str) -> None:
     nothing = np.zeros((0, 4), np.float32)
     claim = read_claim(f"The accuracy rises to {said} there.", [], nothing, lambda _: 1.0)
-    source = read_source(f"The accuracy rises to {given} there.", [], nothing)
+    source = read_source(f"The accuracy rises to {given} there.", NO_OWNERS, nothing)
     assert judge(claim, [source], [0]).novel_numbers == (said,)
 
 
 def test_names_are_found_in_any_spelling() -> None:
     nothing = np.zeros((0, 4), np.float32)
-    source = read_source("We train LLaVA 1.5 and GPT4 on ImageNet with low rank adaptation.", [], nothing)
+    source = read_source("We train LLaVA 1.5 and GPT4 on ImageNet with low rank adaptation.", NO_OWNERS, nothing)
     for said, novel in (
         ("They train LLaVA-1.5 on ImageNet", ()),
         ("They train GPT-4 with LoRA on ImageNets", ("LoRA",)),

@@ -243,6 +243,7 @@ def damaged_files() -> list[Any]:
     files = ["passport.json", "papers.sqlite", "sentences.npy", "chroma/chroma.sqlite3", "chroma/*/data_level0.bin"]
     files += [
         "tokens.int8",
+        "tokens.sentence.int16",
         "projection.npy",
         "chroma/*/header.bin",
         "lexical/stems.data.npy",

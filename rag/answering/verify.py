@@ -26,7 +26,7 @@ from rag.grounding import (
     read_source,
 )
 from rag.grounding import Evidence as Found
-from rag.index.chroma import embedded_title
+from rag.index.chroma import passage_prefix
 from rag.index.store import Index
 from rag.papers import Paper
 from rag.retrieval import Retriever, Search
@@ -165,9 +165,9 @@ class Verifier:
     def _source(self, paper_id: str) -> Source:
         """The paper made ready: title and abstract, with the states kept in the index."""
         (record,) = self.index.find([paper_id])
-        offsets, states = self.retriever.pieces(record)
-        title = embedded_title(record.paper)
-        return read_source(f"{title}\n{record.paper.abstract}", offsets, states, len(title) + 1)
+        prefix = passage_prefix(record.paper)
+        sentence_of, states = self.index.token_sentences(record), self.index.token_states(record)
+        return read_source(f"{prefix}{record.paper.abstract}", sentence_of, states, len(prefix))
 
     def _evidence(self, claim: Claim | None, found: Judgement, paper: Paper, place: int) -> Evidence | None:
         """The span of `paper`, the one judged at `place`, that supports the sentence most."""

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from rag.encoder import DocumentEncoder, Vectors, locate, reproduces, verify_weights, weights_hash
 from rag.errors import REBUILD, IndexDamaged, IndexLocked, IndexMissing, IndexUnfit
 from rag.index import lexical
-from rag.index.chroma import Writer, embedded_title, passage_text
+from rag.index.chroma import Writer, passage_prefix, passage_text
 from rag.index.passport import NAME, SCHEMA, Passport, weights_stamp
 from rag.index.store import (
     CURRENT,
     GENERATIONS,
+    OWNERS,
     SCHEMA_SQL,
     TOKENS,
     Index,
@@ -34,6 +35,7 @@ from rag.index.store import (
     passage_id,
     require_index_folder,
 )
+from rag.interaction import owners
 from rag.papers import Paper
 from rag.settings import Settings
 from rag.text import sentence_spans
@@ -218,25 +220,27 @@ def _write(
     tokens: dict[str, Span] = {}  # first row and number of rows in tokens.int8
     projection = old.projection if old is not None else _projection(encoder.dimension)
     progress(0, len(todo))
-    with (target / TOKENS).open("wb") as file:
+    with (target / TOKENS).open("wb") as states_file, (target / OWNERS).open("wb") as owners_file:
         rows = 0
         for at in range(0, len(todo), BATCH):
             batch = todo[at : at + BATCH]
-            owners: list[Paper] = []
+            sources: list[Paper] = []
             spans: list[tuple[str, int, int]] = []
             for p in batch:
                 sentences[p.paper_id] = sentence_spans(p.abstract)
                 passages[p.paper_id] = passage_spans(p, sentences[p.paper_id], encoder)
-                owners += [p] * len(passages[p.paper_id])
+                sources += [p] * len(passages[p.paper_id])
                 spans += [(passage_id(p.paper_id, n), a, b) for n, (a, b) in enumerate(passages[p.paper_id])]
-            texts = [passage_text(p, a, b) for p, (_, a, b) in zip(owners, spans, strict=True)]
+            texts = [passage_text(p, a, b) for p, (_, a, b) in zip(sources, spans, strict=True)]
             embedded, states = encoder.encode_with_tokens(texts)
-            writer.add(owners, spans, texts, embedded)
-            for p, rows_of in zip(owners, states, strict=True):
-                file.write(_compact(rows_of @ projection).tobytes())
+            writer.add(sources, spans, texts, embedded)
+            for p, (_, a, _), read in zip(sources, spans, states, strict=True):
+                owner, kept_rows = _owners(p, a, read.offsets, sentences[p.paper_id])
+                states_file.write(_compact(read.states[kept_rows] @ projection).tobytes())
+                owners_file.write(owner[kept_rows].astype(np.int16).tobytes())
                 first, count = tokens.get(p.paper_id, (rows, 0))
-                tokens[p.paper_id] = first, count + len(rows_of)
-                rows += len(rows_of)
+                tokens[p.paper_id] = first, count + int(kept_rows.sum())
+                rows += int(kept_rows.sum())
             encoded = encoder.encode([p.abstract[a:b] for p in batch for a, b in sentences[p.paper_id]] or [""])
             first = 0
             for p in batch:
@@ -249,7 +253,8 @@ def _write(
             record = before[paper_id]
             passages[paper_id], sentences[paper_id] = list(record.passages), list(record.sentences)
             vectors[paper_id] = old.sentence_vectors(record)
-            file.write(old.raw_token_states(record).tobytes())
+            states_file.write(old.raw_token_states(record).tobytes())
+            owners_file.write(old.token_sentences(record).astype(np.int16).tobytes())
             tokens[paper_id] = rows, record.tokens
             rows += record.tokens
 
@@ -288,6 +293,16 @@ def _projection(dimension: int) -> Vectors:
     return np.ascontiguousarray(basis[:, :TOKEN_DIMENSIONS], dtype=np.float32)
 
 
+def _owners(
+    paper: Paper, begin: int, offsets: Sequence[Span], sentences: Sequence[Span]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The sentence of each word piece of the passage from `begin` on; which pieces are no repeated title."""
+    prefix = len(passage_prefix(paper))
+    places = [(a - prefix + begin if a >= prefix else -1, b) for a, b in offsets]
+    owner = owners(places, [start for start, _ in sentences])
+    return owner, np.array([begin == 0 or a >= prefix for a, _ in offsets], dtype=bool)
+
+
 def _compact(states: Vectors) -> NDArray[np.int8]:
     """int8 rows, each scaled so that its largest value is 127."""
     largest = np.maximum(np.abs(states).max(axis=1, keepdims=True, initial=0.0), 1e-12)
@@ -302,7 +317,7 @@ def passage_spans(paper: Paper, sentences: Sequence[Span], encoder: DocumentEnco
     room = encoder.max_tokens - 2  # [CLS] and [SEP]
     if not sentences or encoder.token_count(passage_text(paper, 0, len(paper.abstract))) <= room:
         return [(0, len(paper.abstract))]
-    room -= encoder.token_count(embedded_title(paper))
+    room -= encoder.token_count(passage_prefix(paper))
     spans: list[Span] = []
     (start, end), used = sentences[0], 0
     for a, b in (piece for span in sentences for piece in _pieces(paper.abstract, span, room, encoder)):

@@ -191,14 +191,14 @@ def client(folder: Path) -> Any:
     return chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
 
 
-def embedded_title(paper: Paper) -> str:
-    """The title as it stands before each passage: the beginning of it, lest it fill the encoder's window."""
-    return paper.title[:_TITLE]
+def passage_prefix(paper: Paper) -> str:
+    """What stands before each passage of a paper: its title, or the beginning, lest it fill the encoder's window."""
+    return f"{paper.title[:_TITLE]}\n" if paper.title else ""
 
 
 def passage_text(paper: Paper, start: int, end: int) -> str:
     """What is embedded for a passage: the title, and the passage's part of the abstract."""
-    return f"{embedded_title(paper)}\n{paper.abstract[start:end]}".strip()
+    return f"{passage_prefix(paper)}{paper.abstract[start:end]}".rstrip()
 
 
 def _damaged(error: Exception) -> IndexDamaged:

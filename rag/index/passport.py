@@ -11,7 +11,7 @@ from rag.encoder import locate, weights_hash
 from rag.errors import REBUILD, IndexDamaged, IndexUnfit
 from rag.settings import Settings
 
-SCHEMA = 4  # raised whenever the files of an index change their meaning
+SCHEMA = 5  # raised whenever the files of an index change their meaning
 NAME = "passport.json"
 
 

@@ -20,7 +20,7 @@ from rag.index.passport import NAME, Passport
 from rag.papers import Paper
 from rag.settings import Settings
 
-CURRENT, GENERATIONS, TOKENS = "current", "generations", "tokens.int8"
+CURRENT, GENERATIONS, TOKENS, OWNERS = "current", "generations", "tokens.int8", "tokens.sentence.int16"
 
 SCHEMA_SQL = """
 CREATE TABLE papers (
@@ -108,10 +108,13 @@ class Index:
             self._sentences = np.load(folder / "sentences.npy", mmap_mode="r")
             self.projection: Vectors = np.load(folder / "projection.npy")
             self._tokens = np.memmap(folder / TOKENS, dtype=np.int8, mode="r").reshape(-1, self.projection.shape[1])
+            self._owners = np.memmap(folder / OWNERS, dtype=np.int16, mode="r")
         except (OSError, EOFError, ValueError, sqlite3.Error) as error:
             raise IndexDamaged(f"The index cannot be read: {error}.", REBUILD) from error
         if self._sentences.shape != (passport.sentences, passport.dimension):
             raise IndexDamaged("sentences.npy has another shape than the passport says.", REBUILD)
+        if len(self._owners) != len(self._tokens):
+            raise IndexDamaged(f"{TOKENS} and {OWNERS} do not belong together.", REBUILD)
 
     @classmethod
     def open(cls, settings: Settings) -> Index:
@@ -160,10 +163,9 @@ class Index:
         return np.asarray(self._sentences[first : first + len(record.sentences)], dtype=np.float32)
 
     def token_states(self, record: Record) -> Vectors:
-        """States of the word pieces of `record`'s passages, projected to p dimensions: (record.tokens, p), unit rows.
+        """States of a paper's word pieces, title first, projected to p dimensions: (record.tokens, p), unit rows.
 
-        Passage after passage, each with its title, as `Reader`'s passages were embedded; `projection`
-        (dimension, p) brings other states into the same space.
+        `project` brings other states into the same space.
         """
         raw = np.asarray(self.raw_token_states(record), dtype=np.float32)
         return np.asarray(raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1.0), dtype=np.float32)
@@ -173,6 +175,10 @@ class Index:
         projected = states @ self.projection
         norms = np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
         return np.asarray(projected / norms, dtype=np.float32)
+
+    def token_sentences(self, record: Record) -> NDArray[np.int64]:
+        """Which sentence of the abstract each row of `token_states` belongs to, -1 for the title: (record.tokens,)."""
+        return np.asarray(self._owners[record.first_token : record.first_token + record.tokens], dtype=np.int64)
 
     def raw_token_states(self, record: Record) -> NDArray[np.int8]:
         """The same as stored: int8 rows, each scaled to its largest value."""
