@@ -294,7 +294,7 @@ def _answering(assistant: Assistant, model: str, record: Path | None, replay: Pa
 
     answering = Assistant(assistant.index, replace(assistant.settings, llm=model))
     answering.retriever = assistant.retriever
-    answering._ollama = _answerer(answering.settings, model, record, replay)
+    answering.writer = _answerer(answering.settings, model, record, replay)
     return answering
 
 
@@ -323,8 +323,8 @@ def _judge(settings: Settings, model: str, record: Path | None, replay: Path | N
     from rag.answering.opinion import OllamaJudge
 
     judge = OllamaJudge(replace(settings, judge=model))
-    judge._answerer = _answerer(settings, model, record, replay, "judge_")
-    judge._answerer.card  # noqa: B018
+    judge.writer = _answerer(settings, model, record, replay, "judge_")
+    judge.writer.card  # noqa: B018
     return judge
 
 

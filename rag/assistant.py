@@ -37,7 +37,7 @@ class Assistant:
         self.index, self.settings = index, settings
         self.retriever = Retriever(index, settings)
         self.verifier = Verifier(index, self.retriever, judges(settings))
-        self._ollama = OllamaAnswerer(settings)
+        self.writer = OllamaAnswerer(settings)  # who writes where a server answers
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Assistant:
@@ -79,7 +79,7 @@ class Assistant:
                     "For written answers start one (`ollama serve`); to quote without this line: --mode extractive"
                 )
         if generative and history and self.settings.rewrite:
-            search = self.retriever.search(question, self._ollama.query(question, history))
+            search = self.retriever.search(question, self.writer.query(question, history))
         else:
             search = self.search(question, history)
         clock["search"] = perf_counter()
@@ -122,7 +122,7 @@ class Assistant:
     def _generate(
         self, question: str, search: Search, history: Sequence[Turn]
     ) -> Generator[Event, None, tuple[Answer, list[Paper]]]:
-        with closing(self._ollama.stream(question, search, history)) as events:
+        with closing(self.writer.stream(question, search, history)) as events:
             for event in events:
                 if not isinstance(event, Draft):
                     yield event

@@ -184,6 +184,19 @@ class Retriever:
                 found.append(SentenceHit(hit, start, end, text, near, covered, at / last, vector))
         return found
 
+    def neighbours(self, paper: Paper, n: int = 5) -> list[tuple[Paper, float]]:
+        """The `n` papers nearest to `paper` by the mean of its sentences, with their cosines, best first."""
+        records = self.index.find([paper.paper_id])
+        if not records or not records[0].sentences:
+            return []
+        mean = self.index.sentence_vectors(records[0]).mean(axis=0)
+        near = self.index.vectors.nearest(mean / np.linalg.norm(mean), min(4 * n, self.index.passport.passages))
+        best: dict[str, float] = {}
+        for passage, cosine in near.items():
+            best.setdefault(passage.rpartition("#")[0], cosine)
+        best.pop(paper.paper_id, None)
+        return [(record.paper, best[record.paper.paper_id]) for record in self.index.find(list(best)[:n])]
+
     def _fuse(
         self, vector: Vectors, pieces: Pieces, records: dict[int, Record], near: dict[str, float], lexical: Vectors
     ) -> tuple[Hit, ...]:

@@ -192,6 +192,13 @@ def test_every_spelling_of_tulu_finds_it(assistant: Assistant, spelling: str) ->
     assert assistant.search(f"{spelling} training recipes").hits[0].paper.title.startswith("TÜLU 3")
 
 
+def test_neighbours_are_other_papers_best_first(assistant: Assistant, corpus: list[Paper]) -> None:
+    prop = next(p for p in corpus if p.paper_id.startswith("prop-"))
+    near = assistant.retriever.neighbours(prop, 4)
+    assert near[0][0].paper_id.startswith("b-prop-") and len(near) == 4 and prop not in [p for p, _ in near]
+    assert [c for _, c in near] == sorted((c for _, c in near), reverse=True) and near[0][1] <= 1
+
+
 # --- spelling --------------------------------------------------------------------------------------
 
 

@@ -339,7 +339,7 @@ class Page:
         if not found:
             return gr.skip(), gr.skip()
         (paper,) = found.values()
-        return view.detail(paper, self.library.neighbours(paper)), paper.paper_id
+        return view.detail(paper, self.library.assistant.retriever.neighbours(paper)), paper.paper_id
 
     def ask_about(self, event: gr.EventData) -> tuple[Any, Any]:
         """A question about one paper, ready to be sent."""

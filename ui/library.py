@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterable
 from functools import cached_property
 
-import numpy as np
-
 from rag.assistant import Assistant
 from rag.errors import UsageError
 from rag.papers import Paper
@@ -17,7 +15,7 @@ _FOUND = 100  # papers a search lists
 
 
 class Library:
-    """The papers of one index: filtered, searched, and with their neighbours."""
+    """The papers of one index: filtered and searched."""
 
     def __init__(self, assistant: Assistant) -> None:
         self.assistant, self.index = assistant, assistant.index
@@ -58,18 +56,3 @@ class Library:
             and (not since or (paper.date or "") >= since)
             and (not until or (paper.date or "")[: len(until)] <= until)
         ]
-
-    def neighbours(self, paper: Paper, n: int = 5) -> list[tuple[Paper, float]]:
-        """The `n` papers nearest to `paper`, with their cosines, best first."""
-        records = self.index.find([paper.paper_id])
-        vectors = self.index.sentence_vectors(records[0]) if records else np.empty((0, 0))
-        if not len(vectors):
-            return []
-        mean = vectors.mean(axis=0)
-        near = self.index.vectors.nearest(mean / np.linalg.norm(mean), min(4 * n, self.index.passport.passages))
-        best: dict[str, float] = {}
-        for passage, cosine in near.items():
-            best.setdefault(passage.rpartition("#")[0], cosine)
-        best.pop(paper.paper_id, None)
-        found = self.by_id(list(best)[:n])
-        return [(found[i], best[i]) for i in list(best)[:n] if i in found]

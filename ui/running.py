@@ -38,7 +38,7 @@ class Run:
         self.loading = False  # whether the model has to be loaded before it reads
         self._line = cast(_Line, _Line.of(assistant.settings))
         self._assistant = copy(assistant)
-        self._assistant._ollama = OllamaAnswerer(assistant.settings, self._line)
+        self._assistant.writer = OllamaAnswerer(assistant.settings, self._line)
         self._asked = question, history
         self._came: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()

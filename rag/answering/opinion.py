@@ -144,13 +144,13 @@ class OllamaJudge:
 
     def __init__(self, settings: Settings) -> None:
         self.name = settings.judge
-        self._answerer = OllamaAnswerer(replace(settings, llm=settings.judge))
+        self.writer = OllamaAnswerer(replace(settings, llm=settings.judge))
 
     def __call__(self, sentence: str, text: str) -> Opinion:
         """Raises ModelUnavailable or PromptTruncated."""
         asked = f"<abstract>\n{neutral(' '.join(text.split()))}\n</abstract>\n\nSentence: {neutral(sentence)}"
         messages = [{"role": "system", "content": _TASK}, {"role": "user", "content": asked}]
-        return read_opinion(self._answerer.write(messages, _REPLY_TOKENS), text)
+        return read_opinion(self.writer.write(messages, _REPLY_TOKENS), text)
 
 
 def read_opinion(reply: str, text: str) -> Opinion:
