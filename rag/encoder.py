@@ -190,6 +190,10 @@ class QueryEncoder:
         """Unit last-layer states of the pieces of `text`, the special pieces left out."""
         return self.read(text)[1]
 
+    def knows(self, word: str) -> bool:
+        """Whether `word`, folded, is a piece of its own: an English word in use, not a misspelling."""
+        return self.tokenizer.token_to_id(word) is not None
+
     def _pieces(self, text: str) -> Any:
         return self.tokenizer.encode(undressed(text))
 
@@ -276,6 +280,10 @@ class SlowQueryEncoder:
     def encode(self, text: str) -> Vectors:
         """The unit vector of `text`, shape (dimension,), float32."""
         return np.asarray(self.documents.encode([text], query=True)[0], dtype=np.float32)
+
+    def knows(self, word: str) -> bool:
+        """Whether `word`, folded, is a piece of its own: an English word in use, not a misspelling."""
+        return len(self.documents.model.tokenizer.tokenize(word)) == 1
 
     def read(self, text: str) -> tuple[Vectors, TokenStates]:
         """`encode` and `token_states` of `text`."""

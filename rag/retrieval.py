@@ -241,7 +241,9 @@ class Retriever:
         corrections: dict[str, str] = {}
         for word in dict.fromkeys(_LETTERS.findall(query)):
             folded = fold(word)
-            if folded not in STOPWORDS and words(folded) == [folded] and (better := self.index.lexical.correct(folded)):
+            if folded in STOPWORDS or words(folded) != [folded]:
+                continue
+            if (better := self.index.lexical.correct(folded)) and not self.encoder.knows(folded):
                 corrections[word] = better
         for word, better in corrections.items():
             query = re.sub(rf"\b{re.escape(word)}\b", better, query)

@@ -232,6 +232,7 @@ def test_unknown_words_are_corrected_at_distance_one(assistant: Assistant, query
         "GPT4o ab12cdef",  # not letters only
         "which papers explain",  # question words
         "überhaupt",  # no ASCII word
+        "the winner of the spring contest",  # English words that the corpus happens not to use
     ],
 )
 def test_short_known_and_mixed_words_stay(assistant: Assistant, query: str) -> None:
