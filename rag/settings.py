@@ -41,7 +41,7 @@ class Settings:
     bm25_b: float = _setting(0.75, "BM25 length normalisation (needs a new index).", low=0.0, high=1.0)
     title_repeat: int = _setting(2, "Times a title counts in BM25 (needs a new index).", low=0, high=10)
     bigram_weight: float = _setting(0.1, "Weight of BM25 over stem pairs.", low=0.0)
-    correct_spelling: bool = _setting(True, "Correct misspelt question words to words of the corpus, at edit distance 1.")
+    correct_spelling: bool = _setting(True, "Correct misspelt question words to those of the corpus (edit distance 1).")
     # -- extractive answers
     max_sentences: int = _setting(4, "Most sentences in an extractive answer.", low=1, high=50)
     abstain_below: float = _setting(0.41, "Answerability below which the corpus does not answer.", low=0.0, high=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import log2
 
 from rag.answering import ABSTENTION, Answer, Citation, Evidence, Sentence
 from rag.papers import Paper
@@ -12,6 +13,7 @@ from rag.settings import Settings
 # How much a sentence's nearness, its share of the question's terms, its place and its paper's score count.
 # An abstract opens with what was known before and goes on to what is new: later sentences answer more often.
 _NEARNESS, _COVERAGE, _DEPTH, _PAPER = 0.6, 0.1, 0.1, 0.4
+_LENGTH = 0.02  # off for every doubling of a sentence: a long one comes near to anything
 _QUANTITY_BONUS = 0.1  # for a sentence with a figure in it, where a figure is asked for
 _SAME = 0.8  # cosine above which two sentences say the same
 # A further sentence must come this close to the best one: to be added where several approaches are asked
@@ -79,7 +81,7 @@ def _choose(candidates: list[SentenceHit], question: str, most: int) -> list[Sen
     def score(s: SentenceHit) -> float:
         figure = _QUANTITY_BONUS if wants_figure and re.search(r"\d", s.text) else 0.0
         parts = _NEARNESS * s.nearness + _COVERAGE * s.coverage + _DEPTH * s.depth + _PAPER * s.hit.score
-        return parts + figure
+        return parts + figure - _LENGTH * log2(max(len(s.text.split()), 8))
 
     ranked = sorted(candidates, key=score, reverse=True)
     ratio, limit = (_BROAD_RATIO, most) if broad else (_NARROW_RATIO, min(_NARROW_SENTENCES, most))
