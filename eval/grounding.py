@@ -126,11 +126,9 @@ class LabelledVerifier(Verifier):
             offsets += [(at + a, at + b) for a, b in part.offsets]
             states.append(part.states)
             at = offsets[-1][1]
-        projected = np.concatenate(states) @ self.index.projection
-        projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
         start = len(paper.title) + 1
         starts = [start + a for a, _ in sentence_spans(paper_id[start:])]
-        return read_source(paper_id, owners(offsets, starts), projected, start)
+        return read_source(paper_id, owners(offsets, starts), self.index.project(np.concatenate(states)), start)
 
 
 def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Estimate]]:

@@ -131,15 +131,8 @@ class Examiner:
         return variant
 
     def _confidence(self, search: Search) -> float:
-        """The highest threshold at which the assistant would not refuse yet, by bisection; 0 where it always does."""
-        doubt = self.assistant.verifier.doubt
-        low, high = 0.0, 1.0
-        if doubt(search, low):
-            return 0.0
-        for _ in range(10):
-            middle = (low + high) / 2
-            low, high = (low, middle) if doubt(search, middle) else (middle, high)
-        return low
+        """The highest threshold at which the assistant would not refuse yet; 0 where it always does."""
+        return 0.0 if self.assistant.verifier.doubt(search, 0.0) else search.answerability
 
     def _titles(self, titles: Iterable[str]) -> set[str]:
         return {self.ids.get(title, title) for title in titles}

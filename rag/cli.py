@@ -111,7 +111,6 @@ def ask(
     ] = None,
 ) -> None:
     """Answer a question from the corpus, every sentence with its source."""
-    mode = mode or ("ollama" if model else None)
     settings = settings_from(
         set_, config, index_dir=index, k=k, mode=mode, llm=model, strict=strict or None, judge=judge
     )
@@ -333,7 +332,6 @@ def chat(
     """Talk with the corpus: follow-up questions, /sources, /open N, /model NAME, /quit."""
     from rag.chat import converse
 
-    mode = mode or ("ollama" if model else None)
     settings = settings_from(set_, config, index_dir=index, k=k, mode=mode, llm=model)
     converse(open_assistant(settings), console_for(no_color), show_thinking)
 
@@ -359,7 +357,6 @@ def ui(
     """Serve the chat in the browser: answers beside their evidence, the papers, the evaluation."""
     from ui import launch
 
-    mode = mode or ("ollama" if model else None)
     settings = settings_from(set_, config, index_dir=index, k=k, mode=mode, llm=model)
     launch(lambda: open_assistant(settings), host, port, auth, mcp, report)
 
@@ -521,7 +518,7 @@ def _status(settings: Settings) -> tuple[dict[str, Any], errors.RagError | None]
         files = [f for f in folder.rglob("*") if f.is_file()]
         report["index"] |= {"bytes": sum(f.stat().st_size for f in files)}
         report["passport"] = asdict(Passport.read(folder))
-        Index.open(settings).vectors.nearest  # noqa: B018  # opens Chroma, so that damage shows here
+        Index.open(settings).vectors  # noqa: B018  # opens Chroma, so that damage shows here
     except errors.RagError as error:
         state = {errors.IndexMissing: "missing", errors.IndexUnfit: "unfit"}.get(type(error), "damaged")
         report["index"] |= {"state": state, "problem": str(error)}

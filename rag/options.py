@@ -36,7 +36,12 @@ JudgeOption = Annotated[
 
 
 def settings_from(set_: list[str] | None, config: str | None, **flags: Any) -> Settings:
-    """The settings with `--set NAME=VALUE` and the other flags on top. Raises UsageError."""
+    """The settings with `--set NAME=VALUE` and the other flags on top. Raises UsageError.
+
+    A model (`llm`) that is named insists on being asked, unless a mode is named too.
+    """
+    if flags.get("llm") and not flags.get("mode"):
+        flags["mode"] = "ollama"
     given: dict[str, Any] = {}
     for item in set_ or []:
         name, equals, value = item.partition("=")

@@ -117,7 +117,7 @@ class Verifier:
         self, claim: Claim | None, sources: Sequence[Source], cited: Sequence[int], found: Judgement
     ) -> Judgement:
         """`found` after the second opinions, where they are asked for and called for."""
-        if claim is None or not sources or not in_doubt(claim.text, found):
+        if not self.judges or claim is None or not sources or not in_doubt(claim.text, found):
             return found
         read = list(cited) or [found.evidence.paper if found.evidence else 0]
         for ask in self.judges:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from math import log
 from pathlib import Path
@@ -52,7 +52,7 @@ class Lexical:
 
     def __init__(self, folder: Path, papers: int) -> None:
         self.papers = papers
-        self._idf: dict[str, float] = {}
+        self.idf = lru_cache(maxsize=1 << 16)(self._idf)
         self.stems, self.pairs = _Columns(folder, "stems"), _Columns(folder, "pairs")
         self._words = (folder / "words.txt").read_text(encoding="utf-8")  # now: the folder may go while it is open
 
@@ -70,13 +70,10 @@ class Lexical:
         where = self.stems.column(stem)
         return int(where.stop - where.start)
 
-    def idf(self, stem: str) -> float:
+    def _idf(self, stem: str) -> float:
         """Inverse document frequency in Lucene's form, ln(1 + (N - n + 0.5) / (n + 0.5))."""
-        known = self._idf.get(stem)
-        if known is None:
-            n = self.document_frequency(stem)
-            known = self._idf[stem] = log(1 + (self.papers - n + 0.5) / (n + 0.5))
-        return known
+        n = self.document_frequency(stem)
+        return log(1 + (self.papers - n + 0.5) / (n + 0.5))
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
