@@ -1,11 +1,11 @@
-"""Cold start: `rag ask` in a new process, against the plain llama-index way to the same answer's sources.
+"""Cold start: `rag ask` in a new process, compared with a plain llama-index script that finds the same papers.
 
     pip install -c constraints.txt ".[bench]"
     python benchmarks/cold_start.py [--runs 5] [--json]
 
-Both sides use the same corpus, model and question. The plain side is what llama-index's documentation shows:
-`VectorStoreIndex.from_vector_store` over a persistent Chroma collection with `HuggingFaceEmbedding`; it only
-retrieves, `rag ask` also answers. Runs are interleaved, after one warm-up of each; the ratio is of the medians.
+Both sides use the same corpus, model and question. The script is the one in llama-index's documentation,
+`VectorStoreIndex.from_vector_store` over a persistent Chroma collection with `HuggingFaceEmbedding`. It only
+retrieves; `rag ask` also answers. Runs are interleaved, after one warm-up of each. The ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    from rag.encoder import DEFAULT_MODEL, locate
-    from rag.index.store import generation
+    from rag.encoders.weights import DEFAULT_MODEL, locate
+    from rag.index.folder import current_version
 
     with tempfile.TemporaryDirectory() as scratch:
         environment = os.environ | {"RAG_INDEX_DIR": scratch, "HF_HUB_OFFLINE": "1"}
-        rag = [sys.executable, "-m", "rag.cli"]
+        rag = [sys.executable, "-m", "rag"]
         print("building an index …", file=sys.stderr)
         subprocess.run([*rag, "index"], env=environment, check=True, stdout=subprocess.DEVNULL)
-        chroma = generation(Path(scratch)) / "chroma"
+        chroma = current_version(Path(scratch)) / "chroma"
         sides = {
             "rag ask": [*rag, "ask", QUESTION],
             "plain llama-index": [sys.executable, "-c", PLAIN, str(chroma), locate(DEFAULT_MODEL), QUESTION],

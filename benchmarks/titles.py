@@ -1,8 +1,8 @@
-"""Writes the shipped corpus as a retrieval collection: each title is a query for its own abstract.
+"""Write the packaged corpus as a retrieval dataset: each title is a query for its own abstract.
 
     python benchmarks/titles.py DIR && rag eval retrieval --beir DIR
 
-The abstracts are indexed without their titles, so nothing but the abstract can be found.
+The abstracts are indexed without their titles, so that only the abstract can match.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from rag.papers import packaged_corpus, read_papers
+from rag.corpus.reading import packaged_corpus, read_papers
 
 
 def main(folder: Path) -> None:

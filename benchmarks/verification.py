@@ -2,10 +2,10 @@
 
     python benchmarks/verification.py
 
-Answers of five sentences from five retrieved papers, each an abstract's sentence of median length with its first
-word replaced, so that none passes as a quotation; each paper is seen for the first time, as in a cold `rag ask`.
-Prints JSON: milliseconds of one core per sentence, median and 95th percentile over answers, and the same for
-papers that were seen before.
+Verifies answers of five sentences from five retrieved papers. Each sentence is one of an abstract, of median length,
+with its first word replaced so that it is not recognised as a quotation. Prints JSON: milliseconds of one core per
+sentence, median and 95th percentile over the answers, for papers that were not loaded before (as in a cold `rag ask`)
+and for papers that were.
 """
 
 from __future__ import annotations
@@ -21,49 +21,53 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # ruff: noqa: E402
 import numpy as np
 
-from rag.answering import Answer
-from rag.answering.markers import split_sentences
-from rag.assistant import Assistant
-from rag.papers import Paper
+from rag.answering.citations import split_sentences
+from rag.index.store import Index
+from rag.retrieval.hybrid import HybridRetriever
+from rag.retrieval.protocols import Retriever
 from rag.settings import Settings
-from rag.text import sentence_spans
+from rag.text.sentences import sentence_spans
+from rag.types import Draft, Paper
+from rag.verification.verifier import Verifier
 
 ANSWERS, SENTENCES = 60, 5
 
 
-def answers(assistant: Assistant) -> Iterator[tuple[Answer, list[Paper]]]:
-    """Answers as a model writes them, with the papers they were written from."""
-    papers = assistant.index.papers()
+def drafts(papers: list[Paper], retriever: Retriever) -> Iterator[Draft]:
+    """Answers as a model writes them."""
     for paper in papers[:: len(papers) // ANSWERS][:ANSWERS]:
-        search = assistant.search(paper.title)
-        given = [hit.paper for hit in search.hits][:SENTENCES]
-        text = ""
-        for n, one in enumerate(given, start=1):
-            spans = sorted(sentence_spans(one.abstract), key=lambda span: span[1] - span[0])
+        search = retriever.search(paper.title)
+        context = tuple(hit.paper for hit in search.hits[:SENTENCES])
+        written = []
+        for n, cited in enumerate(context, start=1):
+            spans = sorted(sentence_spans(cited.abstract), key=lambda span: span[1] - span[0])
             start, end = spans[len(spans) // 2]  # of median length
-            _, _, rest = one.abstract[start:end].partition(" ")
-            text += f"There {rest.rstrip('.')} [{n}]. "
-        draft = split_sentences(text.strip(), len(given))
-        yield Answer(paper.title, text.strip(), False, "ollama", "m", draft, (), search), given
+            _, _, rest = cited.abstract[start:end].partition(" ")
+            written.append(f"There {rest.rstrip('.')} [{n}].")
+        text = " ".join(written)
+        sentences = split_sentences(text, len(context))
+        yield Draft(search=search, text=text, mode="generative", model="m", context=context, sentences=sentences)
 
 
 def main() -> None:
     """Measure and print."""
-    assistant = Assistant.open(Settings.load({"mode": "extractive"}))
-    first: list[float] = []
-    again: list[float] = []
-    for answer, given in answers(assistant):
-        for times in (first, again):
+    settings = Settings.load()
+    index = Index.open(settings)
+    retriever = HybridRetriever(index, settings.retrieval)
+    new: list[float] = []
+    known: list[float] = []
+    for draft in drafts(index.papers(), retriever):
+        verifier = Verifier(index, retriever.encoder)  # a new one has no paper in its cache
+        for times in (new, known):
             began = process_time()
-            assistant.verifier.verify(answer, given)
+            answer = verifier.verify(draft)
             times.append(1000 * (process_time() - began) / len(answer.sentences))
-        assistant.verifier.source.cache_clear()
-    first, again = first[1:], again[1:]  # the first answer maps the weights
+    new, known = new[1:], known[1:]  # the first answer maps the weights
     result = {
         name: {"median_ms": round(float(np.median(times)), 1), "p95_ms": round(float(np.quantile(times, 0.95)), 1)}
-        for name, times in (("new_papers", first), ("known_papers", again))
+        for name, times in (("new_papers", new), ("known_papers", known))
     }
-    print(json.dumps(result | {"answers": len(first), "sentences_each": SENTENCES}, indent=1))
+    print(json.dumps(result | {"answers": len(new), "sentences_each": SENTENCES}, indent=1))
 
 
 if __name__ == "__main__":

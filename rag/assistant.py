@@ -1,144 +1,294 @@
-"""`Assistant`: the one way a question takes through the program.
+"""`Assistant`: the one path that a question takes through the program.
 
-    question -> Retriever.search -> answerer (extractive | Ollama) -> Verifier.verify -> Answer
+    question -> Retriever.search -> Answerer.stream -> Draft -> Verifier.verify -> Answer
 
-Every face (command line, chat, evaluation) calls this and renders what it yields.
+Every front end calls this and renders what it yields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cached_property
 from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
 
-from rag.answering import ABSTENTION, Answer, Broken, Delta, Draft, Event, Finished, Searched, Turn, extractive
-from rag.answering.followup import carried, retrieval_query
-from rag.answering.generative import OllamaAnswerer
-from rag.answering.ollama import address, listening
-from rag.answering.opinion import judges
-from rag.answering.verify import Verifier
-from rag.errors import GenerationFailed, ModelUnavailable
+from rag.answering.extractive import ExtractiveAnswerer
+from rag.answering.protocols import Answerer
+from rag.encoders.factory import query_encoder
+from rag.errors import IndexMissingError, LLMError
 from rag.index.store import Index
-from rag.papers import Paper
-from rag.retrieval import Retriever, Search
+from rag.retrieval.followup import search_with_history
+from rag.retrieval.hybrid import HybridRetriever
 from rag.settings import Settings
+from rag.types import (
+    ABSTENTION,
+    Answer,
+    Draft,
+    Event,
+    FellBack,
+    Finished,
+    Paper,
+    Progress,
+    Searched,
+    SearchResult,
+    Turn,
+)
+from rag.verification.verifier import Verifier
 
-# Of the development questions, 3 of 5 follow-ups that no pronoun gives away differ by more than this, and 2 in
-# 100 pairs of unrelated questions.
-_CLEARLY = 0.04
-WITHHELD = "The model's answer was withheld: no retrieved paper says any of it."
+if TYPE_CHECKING:
+    from rag.encoders.protocols import TokenEncoder
+    from rag.index.manifest import Manifest
+    from rag.llm.client import LLMClient, ModelInfo, ModelSummary
+    from rag.llm.session import LLMSession
+    from rag.retrieval.protocols import Retriever
+    from rag.verification.external import ExternalCheck
+
+WITHHELD = "The model's answer was withheld: no retrieved paper supports any of it."
 
 
 class Assistant:
-    """Answers questions over one open index."""
+    """Answers questions over one open index.
 
-    def __init__(self, index: Index, settings: Settings) -> None:
-        self.index, self.settings = index, settings
-        self.retriever = Retriever(index, settings)
-        self.verifier = Verifier(index, self.retriever, judges(settings))
-        self.writer = OllamaAnswerer(settings)  # who writes where a server answers
+    Every part has a default, made from the index and the settings when it is first needed; an argument replaces it:
+    `encoder`, `retriever`, `client` (the language-model server of the generative answerer and of the judges, so that
+    closing it ends whatever a model is writing), `extractive` and `generative` (the answerers) and `verifier`.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        settings: Settings | None = None,
+        *,
+        encoder: TokenEncoder | None = None,
+        retriever: Retriever | None = None,
+        client: LLMClient | None = None,
+        extractive: Answerer | None = None,
+        generative: Answerer | None = None,
+        verifier: Verifier | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self._index = index
+        parts = {
+            "encoder": encoder,
+            "retriever": retriever,
+            "client": client,
+            "extractive": extractive,
+            "generative": generative,
+            "verifier": verifier,
+        }
+        self._parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+        _ = index.vectors  # opened now: another version may take the folder's place before the first search
 
     @classmethod
-    def open(cls, settings: Settings | None = None) -> Assistant:
-        """An assistant on the index the settings name (`Settings.load()` by default).
+    def open(
+        cls, settings: Settings | None = None, *, progress: Progress | None = None, build: bool = True, **parts: Any
+    ) -> Assistant:
+        """An assistant on the index that the settings name (`Settings.load()` by default).
 
-        Raises IndexMissing, IndexUnfit or IndexDamaged.
+        If there is no index yet, the packaged corpus is indexed first, unless `build` is False; `progress(done,
+        total)` counts its papers. `parts` are those of the constructor. Raises IndexMissingError,
+        IndexMismatchError, IndexCorruptError, and what `build_index` raises.
         """
         settings = settings or Settings.load()
-        return cls(Index.open(settings), settings)
+        try:
+            index = Index.open(settings)
+        except IndexMissingError:
+            if not build:
+                raise
+            from rag.corpus.reading import packaged_corpus, read_papers
+            from rag.index.build import build_index
 
-    def search(self, question: str, history: Sequence[Turn] = (), k: int | None = None) -> Search:
-        """Retrieval alone. Raises UsageError for an empty or oversized question.
+            build_index(read_papers([packaged_corpus()])[0], settings, progress=progress or (lambda done, total: None))
+            index = Index.open(settings)
+        return cls(index, settings, **parts)
 
-        A question that leans on the conversation carries its terms over. Whether another one does, the corpus
-        tells: it is taken for a follow-up where papers fit it clearly better together with those terms.
-        """
-        query = retrieval_query(question, history)
-        found = self.retriever.search(question, query, k)
-        if not history or query != question or (longer := carried(question, history)) == question:
-            return found
-        together = self.retriever.search(question, longer, k)
-        return together if together.answerability > found.answerability + _CLEARLY else found
+    def configured(self, settings: Settings | None = None, **parts: Any) -> Assistant:
+        """An assistant on the same index with other settings or parts; the encoder and the other parts stay."""
+        return type(self)(self._index, settings or self.settings, **({"encoder": self.encoder} | self._parts | parts))
 
-    def stream(self, question: str, history: Sequence[Turn] = ()) -> Iterator[Event]:
-        """The events of one answer; the last is `Finished`. Closing the iterator stops a model's generation.
+    # --- parts ----------------------------------------------------------------------------------------------
 
-        The mode decides who answers: "ollama" insists on a model, "extractive" asks none, and "auto" quotes
-        the papers where no server answers or its model breaks off. Raises what `search` raises, and
-        ModelUnavailable in mode "ollama".
-        """
-        clock = {"start": perf_counter()}
-        note = ""
-        if generative := self.settings.mode != "extractive":
-            where = address(self.settings)
-            if self.settings.mode == "auto" and not listening(where, self.settings.connect_timeout):
-                generative = False
-                note = (
-                    f"Quoting the papers, as no Ollama server answers at {where}. "
-                    "For written answers start one (`ollama serve`); to quote without this line: --mode extractive"
-                )
-        if generative and history and self.settings.rewrite:
-            search = self.retriever.search(question, self.writer.query(question, history))
-        else:
-            search = self.search(question, history)
-        clock["search"] = perf_counter()
-        yield Searched(search)
-        answer: Answer | None = None
-        if generative:
-            try:
-                answer, given = yield from self._generate(question, search, history)
-            except ModelUnavailable as error:
-                if self.settings.mode == "ollama":
-                    raise
-                note = f"{error} Quoting the papers instead."
-                yield Broken(note, error.partial if isinstance(error, GenerationFailed) else "")
-        if answer is None:
-            doubt = self.verifier.doubt(search, self.settings.abstain_below)
-            answer, given = extractive.answer(self.retriever, search, self.settings, doubt)
-            yield Delta(answer.text)
-        clock["answer"] = perf_counter()
-        answer = self.verifier.verify(answer, given, strict=self.settings.strict)
-        if answer.mode == "ollama" and answer.sentences and not answer.supported:
-            # No paper says any of it: a guess, which is refused rather than marked.
-            answer = replace(answer, text=ABSTENTION, abstained=True, sentences=(), citations=(), notes=(WITHHELD,))
-        now = perf_counter()
-        timings = {
-            "search": (clock["search"] - clock["start"]) * 1000,
-            "answer": (clock["answer"] - clock["search"]) * 1000,
-            "verify": (now - clock["answer"]) * 1000,
-            "total": (now - clock["start"]) * 1000,
-        }
-        notes = (note, *answer.notes) if note else answer.notes
-        yield Finished(replace(answer, notes=notes, timings_ms=timings | answer.timings_ms))
+    @cached_property
+    def encoder(self) -> TokenEncoder:
+        """The encoder of queries."""
+        manifest = self._index.manifest
+        return cast("TokenEncoder", self._parts.get("encoder")) or query_encoder(
+            manifest.embedding_model, manifest.max_tokens, manifest.numpy_queries
+        )
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        """The retriever."""
+        given = cast("Retriever | None", self._parts.get("retriever"))
+        return given or HybridRetriever(self._index, self.settings.retrieval, encoder=self.encoder)
+
+    @cached_property
+    def client(self) -> LLMClient:
+        """The language-model server."""
+        from rag.llm.ollama import OllamaClient
+
+        return cast("LLMClient", self._parts.get("client")) or OllamaClient.from_settings(self.settings.llm)
+
+    @cached_property
+    def session(self) -> LLMSession:
+        """The model that answers."""
+        from rag.llm.session import LLMSession
+
+        return LLMSession(self.settings.llm, self.client)
+
+    @cached_property
+    def extractive(self) -> Answerer:
+        """The answerer that quotes."""
+        given = cast("Answerer | None", self._parts.get("extractive"))
+        return given or ExtractiveAnswerer(self.retriever, self.settings.answering)
+
+    @cached_property
+    def generative(self) -> Answerer:
+        """The answerer that asks a model."""
+        from rag.answering.generative import GenerativeAnswerer
+
+        return cast("Answerer", self._parts.get("generative")) or GenerativeAnswerer(self.session)
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        """The verifier, with the judges that the settings name."""
+        if given := self._parts.get("verifier"):
+            return cast("Verifier", given)
+        judges: Sequence[Any] = ()
+        if self.settings.verification.nli_model or self.settings.verification.judge_model:
+            from rag.verification.judges import judges_from
+
+            judges = judges_from(self.settings, self.client)
+        return Verifier(self._index, self.encoder, judges=judges)
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    def search(self, question: str, history: Sequence[Turn] = (), k: int | None = None) -> SearchResult:
+        """Retrieval alone. Raises UsageError for an empty or oversized question."""
+        return search_with_history(self.retriever, question, history, k)
 
     def ask(self, question: str, history: Sequence[Turn] = ()) -> Answer:
-        """The answer to `question`, whole. Raises what `stream` raises."""
+        """The whole answer to `question`. Raises what `stream` raises."""
         for event in self.stream(question, history):
             if isinstance(event, Finished):
                 return event.answer
         raise AssertionError("a stream ends with Finished")
 
-    def _generate(
-        self, question: str, search: Search, history: Sequence[Turn]
-    ) -> Generator[Event, None, tuple[Answer, list[Paper]]]:
-        with closing(self.writer.stream(question, search, history)) as events:
-            for event in events:
-                if not isinstance(event, Draft):
-                    yield event
-                    continue
-                sentences = () if event.abstained else event.sentences
-                answer = Answer(
-                    question=search.question,
-                    text=event.text,
-                    abstained=event.abstained,
-                    mode="ollama",
-                    model=event.model,
-                    sentences=sentences,
-                    citations=event.citations,
-                    search=search,
-                    timings_ms=event.timings_ms,
-                    notes=event.notes,
-                )
-                return answer, [hit.paper for hit in event.given]
-        raise AssertionError("a model's stream ends with its draft")
+    def stream(self, question: str, history: Sequence[Turn] = ()) -> Iterator[Event]:
+        """The events of one answer; the last is `Finished`. Closing the iterator stops a model's generation.
+
+        In mode "generative" a model answers; in "extractive" none is asked; in "auto" rag quotes the papers if no
+        server answers or its model fails. Raises what `search` raises, and LLMError in mode "generative".
+        """
+        started = perf_counter()
+        note = self._reason_for_no_model()
+        generative = self.settings.answering.mode != "extractive" and not note
+        search = self._contextual_search(question, history, generative)
+        searched = perf_counter()
+        yield Searched(search)
+        draft: Draft | None = None
+        if generative:
+            try:
+                draft = yield from _events(self.generative, search, history)
+            except LLMError as error:
+                if self.settings.answering.mode == "generative":
+                    raise
+                note = f"{error} Quoting the papers instead."
+                yield FellBack(note, error.partial)
+        if draft is None:
+            draft = yield from _events(self.extractive, search, history)
+        drafted = perf_counter()
+        answer = _withhold_unsupported(self.verify(draft, strict=self.settings.verification.strict))
+        verified = perf_counter()
+        timings = {
+            "search": (searched - started) * 1000,
+            "answer": (drafted - searched) * 1000,
+            "verify": (verified - drafted) * 1000,
+            "total": (verified - started) * 1000,
+        }
+        notes = (note, *answer.notes) if note else answer.notes
+        yield Finished(replace(answer, notes=notes, timings_ms={**timings, **answer.timings_ms}))
+
+    def verify(self, draft: Draft, *, repair: bool = True, strict: bool = False) -> Answer:
+        """`draft` with a verdict and evidence for every sentence; see `Verifier.verify`."""
+        return self.verifier.verify(draft, repair=repair, strict=strict)
+
+    def verify_text(self, text: str) -> ExternalCheck:
+        """The verdicts on any text that cites papers of the corpus. Raises UsageError if there is nothing to check."""
+        from rag.verification.external import verify_text
+
+        return verify_text(text, self._index, self.retriever, self.verifier)
+
+    # --- papers and models ------------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> Manifest:
+        """How the index was built."""
+        return self._index.manifest
+
+    @property
+    def index_size(self) -> int:
+        """Number of papers in the index."""
+        return len(self._index)
+
+    def papers(self) -> list[Paper]:
+        """All papers, in the order of the corpus."""
+        return self._index.papers()
+
+    def find(self, paper_ids: Iterable[str]) -> list[Paper]:
+        """The papers with these ids; unknown ids are left out."""
+        return [record.paper for record in self._index.find(list(dict.fromkeys(paper_ids)))]
+
+    def similar(self, paper: Paper, n: int = 5) -> list[tuple[Paper, float]]:
+        """The `n` papers most similar to `paper`, with their cosines, best first."""
+        return self.retriever.similar(paper, n)
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        """The models of the language-model server, the latest first. Raises LLMUnavailableError."""
+        return self.client.models()
+
+    def model_info(self, name: str = "") -> ModelInfo:
+        """The model `name`, or the one that answers. Raises LLMUnavailableError if it cannot answer."""
+        from rag.llm.session import choose_model
+
+        return choose_model(self.client, name or self.settings.llm.model)
+
+    # --- the path in parts --------------------------------------------------------------------------------------
+
+    def _reason_for_no_model(self) -> str:
+        """Why mode "auto" quotes the papers: no server answers; empty if one does, or in another mode."""
+        if self.settings.answering.mode != "auto" or self.client.is_listening(self.settings.llm.connect_timeout):
+            return ""
+        return (
+            f"Quoting the papers: no Ollama server answers at {self.client.address}. "
+            "Start one for written answers (`ollama serve`); --mode extractive omits this note."
+        )
+
+    def _contextual_search(self, question: str, history: Sequence[Turn], generative: bool) -> SearchResult:
+        if not generative:
+            return self.search(question, history)
+        self.client.preload()
+        if history and self.settings.answering.rewrite:
+            from rag.answering.rewriting import rewrite_question
+
+            return self.retriever.search(question, query=rewrite_question(self.session, question, history))
+        return self.search(question, history)
+
+
+def _events(answerer: Answerer, search: SearchResult, history: Sequence[Turn]) -> Generator[Event, None, Draft]:
+    """Pass the answerer's events on; the value is its draft."""
+    with closing(answerer.stream(search, history)) as events:
+        for event in events:
+            if isinstance(event, Draft):
+                return event
+            yield event
+    raise AssertionError("an answerer's stream ends with its draft")
+
+
+def _withhold_unsupported(answer: Answer) -> Answer:
+    """`answer`, or an abstention if a model wrote it and no paper supports any of it: then it is a guess."""
+    if answer.mode != "generative" or not answer.sentences or answer.supported:
+        return answer
+    return replace(answer, text=ABSTENTION, abstained=True, sentences=(), citations=(), notes=(WITHHELD,))

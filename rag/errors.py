@@ -1,4 +1,21 @@
-"""One error type per kind of failure; each carries the remedy a user can act on."""
+"""One error type per kind of failure; each carries the remedy a user can act on.
+
+RagError
+├── UsageError                the request cannot be carried out
+│   ├── SettingsError         a setting has an unknown name or a value it cannot take
+│   └── CorpusError           a file of papers cannot be read, or holds no paper
+├── EmbeddingModelError       the embedding model cannot be loaded
+├── IndexFolderError          the index cannot be used
+│   ├── IndexMissingError     there is none
+│   ├── IndexMismatchError    it was built with other settings, or by another version
+│   ├── IndexCorruptError     its files cannot be read
+│   ├── IndexLockedError      another process is writing it
+│   └── IndexWriteError       it cannot be written
+└── LLMError                  no answer came from a language model
+    ├── LLMUnavailableError   the server or the model cannot be used
+    ├── GenerationError       the model broke off
+    └── PromptTooLongError    the prompt does not fit the model's context
+"""
 
 from __future__ import annotations
 
@@ -16,47 +33,77 @@ class RagError(Exception):
 
 
 class UsageError(RagError):
-    """The request itself cannot be carried out: an empty question, a bad setting, a bad path."""
+    """The request cannot be carried out: an empty question, a bad argument, a bad path."""
+
+
+class SettingsError(UsageError):
+    """A setting has an unknown name, or a value that it cannot take."""
 
 
 class CorpusError(UsageError):
     """A corpus file is missing, unreadable, not UTF-8, or holds no paper."""
 
 
-class ModelError(RagError):
+class EmbeddingModelError(RagError):
     """The embedding model cannot be loaded, or its weights are not the published ones."""
 
 
-class IndexMissing(RagError):
-    """There is no index where one was expected."""
+class IndexFolderError(RagError):
+    """The index cannot be used."""
 
 
-class IndexUnfit(RagError):
-    """The index was built in another way than the settings ask for; names the field that differs."""
+class IndexMissingError(IndexFolderError):
+    """There is no index in the folder."""
 
 
-class IndexDamaged(RagError):
-    """The index is there but cannot be read or written."""
+class IndexMismatchError(IndexFolderError):
+    """The index was built with other settings or by another version; the message names what differs."""
 
 
-REBUILD = "Run `rag index --rebuild`."  # the remedy for most damage
+class IndexCorruptError(IndexFolderError):
+    """The files of the index cannot be read."""
 
 
-class IndexLocked(IndexDamaged):
+class IndexLockedError(IndexFolderError):
     """Another process is writing this index."""
 
 
-class ModelUnavailable(RagError):
-    """The language-model server or the model asked for cannot be used."""
+class IndexWriteError(IndexFolderError):
+    """The index cannot be written."""
 
 
-class GenerationFailed(ModelUnavailable):
-    """The model broke off; `partial` is the answer text that had streamed by then."""
+REBUILD_HINT = "Run `rag index --rebuild`."  # the remedy for most corruption
+
+
+class LLMError(RagError):
+    """A language model gave no answer. `partial` is the text that had streamed by then."""
 
     def __init__(self, message: str, hint: str = "", partial: str = "") -> None:
         super().__init__(message, hint)
         self.partial = partial
 
 
-class PromptTruncated(GenerationFailed):
-    """The prompt does not fit the model's context, or the server cut it; what it wrote is no answer."""
+class LLMUnavailableError(LLMError):
+    """The language-model server, or the model asked for, cannot be used."""
+
+
+class GenerationError(LLMError):
+    """The model broke off, or wrote nothing."""
+
+
+class PromptTooLongError(LLMError):
+    """The prompt does not fit the model's context, or the server truncated it."""
+
+
+# The exit code of each kind of failure; the first type that matches decides.
+EXIT_CODES: tuple[tuple[type[RagError], int], ...] = (
+    (UsageError, 2),
+    (LLMError, 5),
+    (EmbeddingModelError, 6),
+    (IndexFolderError, 6),
+)
+
+
+def exit_code(error: RagError) -> int:
+    """The exit code of the command line for `error`; 1 for a kind that is not in the table."""
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)

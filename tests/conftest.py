@@ -1,7 +1,7 @@
 """Real components for every test: the packaged corpus, the real model, real Chroma folders, the CLI as a process.
 
-The index over the whole corpus is built once a session. `RAG_TEST_INDEX=DIR` keeps it in DIR between
-sessions, which saves that minute while tests are being written; DIR is brought up to date first.
+The index over the whole corpus is built once per run. `RAG_TEST_INDEX=DIR` keeps it in DIR between runs; DIR is
+brought up to date first. `pytest -m small` runs what needs neither that index nor a browser.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,7 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nothing of the user's is read or written: set before any test imports rag or starts a process.
 KEPT_INDEX = os.environ.get("RAG_TEST_INDEX")
 _HOME = Path(tempfile.mkdtemp(prefix="rag-test-home-"))
-for _name in [n for n in os.environ if n.startswith(("RAG_", "OLLAMA_", "XDG_"))]:
+for _name in [n for n in os.environ if n.startswith(("RAG_", "OLLAMA_", "XDG_")) and n != "RAG_TEST_INDEX"]:
     del os.environ[_name]
 for _name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
     os.environ.pop(_name, None)
@@ -49,11 +50,22 @@ os.environ |= {
 }
 
 from rag.assistant import Assistant  # noqa: E402
-from rag.encoder import DEFAULT_MODEL, DocumentEncoder, QueryEncoder, locate  # noqa: E402
-from rag.index import build  # noqa: E402
-from rag.papers import Paper, packaged_corpus, read_papers  # noqa: E402
+from rag.corpus.reading import packaged_corpus, read_papers  # noqa: E402
+from rag.encoders.numpy_bert import NumpyBertEncoder  # noqa: E402
+from rag.encoders.sentence_transformer import SentenceTransformerEncoder  # noqa: E402
+from rag.encoders.weights import DEFAULT_MODEL, locate  # noqa: E402
+from rag.index.build import build_index  # noqa: E402
 from rag.settings import Settings  # noqa: E402
-from rag.text import sentence_spans  # noqa: E402
+from rag.text.sentences import sentence_spans  # noqa: E402
+from rag.types import Paper  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs neither the index of the whole corpus nor a browser: the inner loop is `pytest -m small`."""
+    for item in items:
+        needs = {"index_dir", "browser"} & set(getattr(item, "fixturenames", ()))
+        if not needs and not item.get_closest_marker("slow"):
+            item.add_marker("small")
 
 
 def pytest_sessionfinish() -> None:
@@ -68,16 +80,20 @@ def corpus() -> list[Paper]:
 
 @pytest.fixture(scope="session")
 def index_dir(corpus: list[Paper], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index over the whole packaged corpus; shared, so read it only."""
-    folder = Path(KEPT_INDEX) if KEPT_INDEX else tmp_path_factory.mktemp("whole") / "index"
-    build(corpus, Settings(index_dir=str(folder)))
+    """The index over the whole packaged corpus, shared by all test processes: read it only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = Path(KEPT_INDEX) if KEPT_INDEX else shared / "whole" / "index"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / "whole.lock"):
+        build_index(corpus, Settings.of(index_dir=str(folder)))
     return folder
 
 
 @pytest.fixture(scope="session")
 def settings(index_dir: Path) -> Settings:
     """Default settings on the whole index."""
-    return Settings(index_dir=str(index_dir))
+    return Settings.of(index_dir=str(index_dir))
 
 
 @pytest.fixture(scope="session")
@@ -87,15 +103,15 @@ def assistant(settings: Settings) -> Assistant:
 
 
 @pytest.fixture(scope="session")
-def documents() -> DocumentEncoder:
+def documents() -> SentenceTransformerEncoder:
     """The model itself, by sentence-transformers."""
-    return DocumentEncoder(DEFAULT_MODEL, 512)
+    return SentenceTransformerEncoder(DEFAULT_MODEL, 512)
 
 
 @pytest.fixture(scope="session")
-def queries() -> QueryEncoder:
+def queries() -> NumpyBertEncoder:
     """The NumPy pass over the same weights."""
-    return QueryEncoder(locate(DEFAULT_MODEL), 512)
+    return NumpyBertEncoder(locate(DEFAULT_MODEL), 512)
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +125,7 @@ def six(corpus: list[Paper]) -> list[Paper]:
 @pytest.fixture(scope="session")
 def _six_index(six: list[Paper], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("six") / "index"
-    build(six, Settings(index_dir=str(folder)))
+    build_index(six, Settings.of(index_dir=str(folder)))
     return folder
 
 
@@ -117,7 +133,7 @@ def _six_index(six: list[Paper], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def small(_six_index: Path, tmp_path: Path) -> Settings:
     """Settings on an index of `six` that the test may change or break."""
     shutil.copytree(_six_index, tmp_path / "index")
-    return Settings(index_dir=str(tmp_path / "index"))
+    return Settings.of(index_dir=str(tmp_path / "index"))
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,7 @@ def cli(index_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     ) -> Run:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
-            [*prefix, sys.executable, "-m", "rag.cli", *map(str, arguments)],
+            [*prefix, sys.executable, "-m", "rag", *map(str, arguments)],
             input=data,
             capture_output=True,
             cwd=cwd,
@@ -170,12 +186,14 @@ def cli(index_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A chromium without a window: the one that CHROMIUM names, else one on the path; skips where there is none."""
+    """A headless chromium: the one that CHROMIUM names, else one on the path. Skips without one, except in CI."""
     from playwright.sync_api import expect, sync_playwright
 
     named = os.environ.get("CHROMIUM", "")
     chromium = shutil.which(named) or named or shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium: CI must open the pages once (install chromium, or name one in CHROMIUM)")
         pytest.skip("no chromium here; CHROMIUM can name another browser of its kind")
     expect.set_options(timeout=20_000)
     flags = (

@@ -37,8 +37,9 @@ class OllamaServer:
     """Use as a context manager. `reply` is what the model writes, chunk by chunk; (thinking,) tuples think.
 
     `fault` befalls calls of `fault_path`: "400", "404", "500", "503", "not_ollama", "not_http", "redirect",
-    "crash", "hang", "bad_json", "stream_error", "death", "death_in_line", "drip", or "pause" (after the first chunk,
-    until `resume` is set or the client goes: then `client_gone` is set).
+    "crash", "hang", "drip_headers", "drip_body", "bad_json", "stream_error", "death", "death_in_line", "drip", "flood"
+    (a line without end) or "pause" (after the first chunk, until `resume` is set or the client goes: then `client_gone`
+    is set). `waiting` is set while a handler hangs or pauses.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class OllamaServer:
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.client_gone = threading.Event()
+        self.waiting = threading.Event()
         self.resume = threading.Event()
         self.loads: list[tuple[str, int, bool]] = []
         self.running: tuple[str, int, bool] | None = None  # the last of them, until it is unloaded
@@ -204,6 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "hang":
             self._wait_for_client()
+        elif fault == "drip_headers":
+            self._drip(b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 1000)
+        elif fault == "drip_body":
+            self._drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{" + b" " * 1000, at_once=40)
+        elif fault == "flood":
+            self._start()
+            while self._chunk(b"x" * 65536):
+                pass
         else:
             return False
         return True
@@ -376,8 +386,9 @@ class _Handler(BaseHTTPRequestHandler):
         return gone
 
     def _wait_for_client(self) -> bool:
-        """Wait until the client goes, or until it shall go on; whether it is over."""
+        """Wait until the client goes, or until `resume` is set; whether the client is gone."""
         step = 0.005
+        self.fake.waiting.set()
         for _ in range(int(_PATIENCE / step)):
             if self.fake.resume.is_set():
                 return False
@@ -385,6 +396,17 @@ class _Handler(BaseHTTPRequestHandler):
                 break
         self.close_connection = True
         return True
+
+    def _drip(self, data: bytes, at_once: int = 1) -> None:
+        """Send the first bytes of `data` at once, and the others one by one, until the client goes."""
+        self.close_connection = True
+        for end in range(at_once, len(data) + 1):
+            try:
+                self.connection.sendall(data[:end] if end == at_once else data[end - 1 : end])
+            except OSError:
+                return
+            if self._gone(0.005):
+                return
 
     def _json(self, value: dict[str, Any], status: int = 200) -> None:
         self._send(status, "application/json; charset=utf-8", json.dumps(value).encode())

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from rag.bibtex import bibtex, key
-from rag.papers import Paper
+from rag.corpus.bibtex import bibtex, key
+from rag.types import Paper
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from rag.papers import Paper
     ],
 )
 def test_special_characters_are_escaped_once(title: str, written: str) -> None:
-    assert f"title = {{{{{written}}}}}" in bibtex(Paper("id-1", title, "Text."))
+    assert f"title = {{{{{written}}}}}" in bibtex(Paper(paper_id="id-1", title=title, abstract="Text."))
 
 
 def test_keys_are_plain_and_differ(corpus: list[Paper]) -> None:

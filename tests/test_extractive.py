@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 
-from rag.answering import ABSTENTION, Answer
 from rag.assistant import Assistant
-from rag.papers import Paper
+from rag.types import ABSTENTION, Answer, Paper
 
 BROAD = [
     "what mitigates forgetting?",
@@ -32,7 +30,7 @@ OFF_TOPIC = [
 
 
 def ask(assistant: Assistant, question: str) -> Answer:
-    return Assistant(assistant.index, replace(assistant.settings, mode="extractive")).ask(question)
+    return assistant.configured(assistant.settings.replace(mode="extractive")).ask(question)
 
 
 @pytest.mark.parametrize("question", BROAD + SPECIFIC)
@@ -62,7 +60,7 @@ def test_numbers_count_up_in_order_of_appearance(assistant: Assistant, question:
 def test_a_broad_question_is_answered_from_several_papers(assistant: Assistant, question: str) -> None:
     answer = ask(assistant, question)
     assert len(answer.citations) >= 3
-    assert len(answer.sentences) <= assistant.settings.max_sentences
+    assert len(answer.sentences) <= assistant.settings.answering.max_sentences
     assert len({s.text for s in answer.sentences}) == len(answer.sentences)
 
 

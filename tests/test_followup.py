@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from rag.answering import Turn
-from rag.answering.followup import retrieval_query
 from rag.assistant import Assistant
+from rag.errors import UsageError
+from rag.retrieval.followup import retrieval_query
+from rag.retrieval.history import turns_from_json
+from rag.types import Turn
 
-LORA = Turn("What is low-rank adaptation (LoRA)?", "It trains small matrices [1].")
+
+def turn(question: str, answer: str) -> Turn:
+    return Turn(question=question, answer=answer)
+
+
+LORA = turn("What is low-rank adaptation (LoRA)?", "It trains small matrices [1].")
 
 
 @pytest.mark.parametrize(
-    ("question", "carried"),
+    ("question", "subject"),
     [
         ("What does it cost?", "low-rank adaptation LoRA"),
         ("Which datasets were used?", "low-rank adaptation LoRA"),
@@ -28,8 +35,8 @@ LORA = Turn("What is low-rank adaptation (LoRA)?", "It trains small matrices [1]
         ("Which ones need no labels?", "low-rank adaptation LoRA"),
     ],
 )
-def test_a_leaning_question_carries_its_subject(question: str, carried: str) -> None:
-    assert retrieval_query(question, [LORA]) == f"{question} {carried}"
+def test_a_question_that_needs_history_gets_its_subject(question: str, subject: str) -> None:
+    assert retrieval_query(question, [LORA]) == f"{question} {subject}"
 
 
 @pytest.mark.parametrize(
@@ -54,11 +61,11 @@ def test_without_history_nothing_changes() -> None:
 
 
 def test_a_chain_leads_back_to_the_question_that_stood_alone() -> None:
-    history = [Turn("What is diffusion?", "A"), LORA, Turn("What does it cost in memory?", "B")]
+    history = [turn("What is diffusion?", "A"), LORA, turn("What does it cost in memory?", "B")]
     assert retrieval_query("Why?", history) == "Why? low-rank adaptation LoRA memory"
 
 
-MERGING = Turn("Is there a cheap way to get a better starting checkpoint than the original one?", "Yes [1].")
+MERGING = turn("Is there a cheap way to get a better starting checkpoint than the original one?", "Yes [1].")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ MERGING = Turn("Is there a cheap way to get a better starting checkpoint than th
 def test_the_corpus_tells_a_follow_up_without_a_pronoun(
     assistant: Assistant, before: str, question: str, kept: str
 ) -> None:
-    assert kept in assistant.search(question, [Turn(before, "This one [1].")]).query
+    assert kept in assistant.search(question, [turn(before, "This one [1].")]).query
 
 
 @pytest.mark.parametrize(
@@ -93,3 +100,11 @@ def test_the_corpus_tells_a_follow_up_without_a_pronoun(
 )
 def test_a_change_of_subject_is_searched_as_it_is(assistant: Assistant, question: str) -> None:
     assert assistant.search(question, [MERGING]).query == question
+
+
+def test_history_is_a_list_of_questions_and_answers() -> None:
+    assert turns_from_json(None) == turns_from_json([]) == []
+    assert turns_from_json([{"question": "q", "answer": "a"}]) == [turn("q", "a")]
+    for value in ("none", [1], [{"question": "q"}], {"question": "q"}, 7):
+        with pytest.raises(UsageError, match="history"):
+            turns_from_json(value)

@@ -31,9 +31,9 @@ def test_list(client: ollama.Client) -> None:
 
 
 def test_show(client: ollama.Client) -> None:
-    shown = client.show("llama3.2")
-    assert shown.capabilities == ["completion"]
-    assert shown.modelinfo and shown.modelinfo["llama.context_length"] == 32768
+    info = client.show("llama3.2")
+    assert info.capabilities == ["completion"]
+    assert info.modelinfo and info.modelinfo["llama.context_length"] == 32768
     assert client.show("embed").capabilities == ["embedding"]
 
 
@@ -78,7 +78,7 @@ def test_pull(client: ollama.Client, fake: OllamaServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "think", "status", "told"),
+    ("model", "think", "status", "message"),
     [
         ("nosuch", None, 404, "model 'nosuch' not found"),
         ("embed", None, 400, '"embed" does not support chat'),
@@ -87,11 +87,11 @@ def test_pull(client: ollama.Client, fake: OllamaServer) -> None:
 )
 @pytest.mark.parametrize("stream", [True, False])
 def test_errors_have_a_status_and_a_text(
-    client: ollama.Client, model: str, think: bool | None, status: int, told: str, stream: bool
+    client: ollama.Client, model: str, think: bool | None, status: int, message: str, stream: bool
 ) -> None:
     with pytest.raises(ollama.ResponseError) as caught:
         list(client.chat(model, MESSAGES, think=think, stream=stream))
-    assert (caught.value.status_code, caught.value.error) == (status, told)
+    assert (caught.value.status_code, caught.value.error) == (status, message)
     with pytest.raises(ollama.ResponseError) as caught:
         client.show("nosuch")
     assert caught.value.status_code == 404
@@ -107,11 +107,11 @@ def test_faults_are_what_the_client_takes_for_them(client: ollama.Client, fake: 
 
 def test_an_error_inside_a_stream(client: ollama.Client, fake: OllamaServer) -> None:
     fake.fault = "stream_error"
-    shown = []
+    texts = []
     with pytest.raises(ollama.ResponseError, match="CUDA error"):
         for part in client.chat("llama3.2", MESSAGES, stream=True):
-            shown.append(part.message.content)
-    assert shown == ["Yes"]
+            texts.append(part.message.content)
+    assert texts == ["Yes"]
 
 
 def test_a_stream_left_early_stops_the_generation(client: ollama.Client, fake: OllamaServer) -> None:

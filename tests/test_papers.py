@@ -13,18 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag.corpus.dump import read_dump
+from rag.corpus.jsonl import read_jsonl
+from rag.corpus.reading import find_papers, merge, packaged_corpus, read_papers
+from rag.corpus.records import Problem, make_paper_id
 from rag.errors import CorpusError
-from rag.papers import (
-    Paper,
-    Problem,
-    find_papers,
-    make_paper_id,
-    merge,
-    packaged_corpus,
-    read_dump,
-    read_jsonl,
-    read_papers,
-)
+from rag.types import Paper
 
 DUMPS = {
     "000_91e5ab7b7e7fb4ab.txt": (98, "b8bb81f3c0d28378bf3292e658ab2e05b7379360ebf8ad0154cc8f700d539ff7"),
@@ -141,7 +135,9 @@ def test_folders_and_gzip_are_read_and_hidden_files_are_not(tmp_path: Path) -> N
         file.write(line)
     (tmp_path / ".hidden.jsonl").write_text(json.dumps({"title": "hidden"}))
     (tmp_path / "notes.md").write_text("no corpus")
-    assert read_papers([tmp_path])[0] == [Paper("a", "T", "x", ("b.jsonl.gz",), "2020")]
+    assert read_papers([tmp_path])[0] == [
+        Paper(paper_id="a", title="T", abstract="x", sources=("b.jsonl.gz",), date="2020")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +184,7 @@ def test_a_blank_separated_dump_round_trips(records: list[tuple]) -> None:
     expected = []
     for title, abstract, block in records:
         lines += [title, abstract]
-        paper = Paper(make_paper_id(title), title, abstract, ("a.txt",))
+        paper = Paper(paper_id=make_paper_id(title), title=title, abstract=abstract, sources=("a.txt",))
         if block:
             authors, month, day, year, votes = block
             lines.append(f"  • {authors} author{'s' if authors > 1 else ''}\n·")

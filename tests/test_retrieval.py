@@ -1,23 +1,26 @@
-"""Hybrid retrieval: BM25, fusion, spelling, and what the caller gets."""
+"""Hybrid retrieval: BM25, fusion, reranking, spelling, and what the caller gets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import bm25s
 import numpy as np
 import pytest
 
 from rag.assistant import Assistant
-from rag.encoder import QueryEncoder
+from rag.encoders.numpy_bert import NumpyBertEncoder
 from rag.errors import UsageError
 from rag.index.chroma import COLLECTION, client
-from rag.papers import Paper
-from rag.retrieval import RERANKED, Retriever, clean_question
+from rag.index.papers_db import Record
+from rag.index.store import Index
+from rag.retrieval.hybrid import RERANK_DEPTH, HybridRetriever
+from rag.retrieval.question import clean_question
 from rag.settings import Settings
-from rag.text import bigrams, terms
+from rag.text.terms import bigrams, terms
+from rag.types import Paper
 
 QUESTIONS = [
     "what mitigates forgetting?",
@@ -27,9 +30,17 @@ QUESTIONS = [
 ]
 
 
-def tuned(assistant: Assistant, **changes: object) -> Retriever:
+@pytest.fixture(scope="module")
+def index(settings: Settings) -> Index:
+    """The whole index, open."""
+    return Index.open(settings)
+
+
+def tuned(assistant: Assistant, **changes: Any) -> HybridRetriever:
     """A retriever on the same open index with other settings."""
-    return Retriever(assistant.index, replace(assistant.settings, **changes))
+    retriever = assistant.configured(assistant.settings.replace(**changes)).retriever
+    assert isinstance(retriever, HybridRetriever)
+    return retriever
 
 
 # --- BM25 ------------------------------------------------------------------------------------------
@@ -57,10 +68,10 @@ def reference(corpus: list[Paper]) -> Callable[[str], tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("question", [*QUESTIONS, "forgetting forgetting learning", "xyzzy"])
-def test_lexical_scores_are_those_of_bm25s(assistant: Assistant, reference: Callable, question: str) -> None:
+def test_scores_are_those_of_bm25s(index: Index, reference: Callable, question: str) -> None:
     stems, pairs = reference(question)
     for weight in (0.0, 0.1, 1.0):
-        ours = assistant.index.lexical.scores(question, weight)
+        ours = index.bm25.scores(question, weight)
         np.testing.assert_allclose(ours, stems + weight * pairs, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(
             np.argsort(-ours.round(4), kind="stable")[:20],
@@ -68,19 +79,19 @@ def test_lexical_scores_are_those_of_bm25s(assistant: Assistant, reference: Call
         )
 
 
-def test_document_frequency_counts_papers(assistant: Assistant, corpus: list[Paper]) -> None:
+def test_document_frequency_counts_papers(index: Index, corpus: list[Paper]) -> None:
     expected = sum("forget" in terms(f"{p.title}. {p.abstract}") for p in corpus)
-    assert assistant.index.lexical.document_frequency("forget") == expected > 5
-    assert assistant.index.lexical.document_frequency("xyzzy") == 0
+    assert index.bm25.document_frequency("forget") == expected > 5
+    assert index.bm25.document_frequency("xyzzy") == 0
 
 
 # --- fusion ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def passages(assistant: Assistant) -> dict[str, np.ndarray]:
+def passages(index: Index) -> dict[str, np.ndarray]:
     """Every passage's vector, by the public client."""
-    stored = client(assistant.index.folder / "chroma").get_collection(COLLECTION).get(include=["embeddings"])
+    stored = client(index.folder / "chroma").get_collection(COLLECTION).get(include=["embeddings"])
     return dict(zip(stored["ids"], np.asarray(stored["embeddings"]), strict=True))
 
 
@@ -88,6 +99,7 @@ def passages(assistant: Assistant) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("w", "share", "window", "depth"), [(0.5, 0.5, 3, 10), (0.5, 0.0, 1, 25), (0.8, 0.3, 99, 5)])
 def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
     assistant: Assistant,
+    index: Index,
     passages: dict[str, np.ndarray],
     question: str,
     w: float,
@@ -100,68 +112,82 @@ def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
         dense_weight=w,
         window_weight=share,
         window=window,
-        interaction_weight=0.0,
+        late_interaction_weight=0.0,
         depth=depth,
         correct_spelling=False,
     )
     search = retriever.search(question, k=5)
 
-    lexical = assistant.index.lexical.scores(question, 0.1)
-    asked = assistant.retriever.encoder.encode(search.query)
+    bm25 = index.bm25.scores(question, 0.1)
+    asked = assistant.encoder.encode(search.query)
     cosine = {i: float(v @ asked / np.linalg.norm(v)) for i, v in passages.items()}
     top_passages = sorted(cosine, key=lambda i: -cosine[i])[:depth]
-    records = {r.row: r for r in assistant.index.records()}
+    records = {r.row: r for r in index.records()}
     owner = {i: row for row, r in records.items() for i in r.passage_ids}
-    union = {owner[i] for i in top_passages} | {int(r) for r in np.argsort(-lexical)[:depth] if lexical[r] > 0}
+    union = {owner[i] for i in top_passages} | {int(r) for r in np.argsort(-bm25)[:depth] if bm25[r] > 0}
     dense = {}
     for row in union:
         best = max(cosine[i] for i in records[row].passage_ids)
-        sentences = assistant.index.sentence_vectors(records[row])
+        sentences = index.sentence_vectors(records[row])
         last = max(len(sentences) - window, 0)
         means = [sentences[at : at + window].mean(axis=0) for at in range(last + 1)]
         near = max(float(m @ asked / np.linalg.norm(m)) for m in means)
         dense[row] = (1 - share) * best + share * near
-    top_dense, top_lexical = max(dense.values()), max(lexical[row] for row in union)
-    score = {row: w * dense[row] / top_dense + (1 - w) * lexical[row] / top_lexical for row in union}
+    top_dense, top_bm25 = max(dense.values()), max(bm25[row] for row in union)
+    score = {row: w * dense[row] / top_dense + (1 - w) * bm25[row] / top_bm25 for row in union}
     expected = sorted(score, key=lambda row: -score[row])[:5]
 
     assert [h.paper.paper_id for h in search.hits] == [records[row].paper.paper_id for row in expected]
     assert [h.score for h in search.hits] == pytest.approx([score[row] for row in expected], abs=1e-4)
     assert [h.dense for h in search.hits] == pytest.approx([dense[row] for row in expected], abs=1e-4)
-    assert [h.lexical for h in search.hits] == pytest.approx([lexical[row] for row in expected], abs=1e-4)
+    assert [h.bm25 for h in search.hits] == pytest.approx([bm25[row] for row in expected], abs=1e-4)
     assert [h.rank for h in search.hits] == [1, 2, 3, 4, 5]
 
 
 def test_scores_follow_from_the_scores_each_hit_shows(assistant: Assistant) -> None:
-    hits = tuned(assistant, dense_weight=0.7, interaction_weight=0.2).search(QUESTIONS[0], k=539).hits
+    hits = tuned(assistant, dense_weight=0.7, late_interaction_weight=0.2).search(QUESTIONS[0], k=539).hits
     assert len(hits) > 500
-    dense, lexical, near = (max(getattr(h, part) for h in hits) for part in ("dense", "lexical", "nearness"))
+    dense, bm25, late = (max(getattr(h, part) for h in hits) for part in ("dense", "bm25", "late_interaction"))
     for hit in hits:
-        fused = 0.7 * max(hit.dense, 0) / dense + 0.3 * hit.lexical / lexical
-        assert hit.score == pytest.approx((fused + 0.2 * hit.nearness / near) / 1.2, abs=1e-5)
-    assert [h.nearness > 0 for h in hits] == [True] * RERANKED + [False] * (len(hits) - RERANKED)
+        fused = 0.7 * max(hit.dense, 0) / dense + 0.3 * hit.bm25 / bm25
+        assert hit.score == pytest.approx((fused + 0.2 * hit.late_interaction / late) / 1.2, abs=1e-5)
+    assert [h.late_interaction > 0 for h in hits] == [True] * RERANK_DEPTH + [False] * (len(hits) - RERANK_DEPTH)
     assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
 
 
-def test_nearness_is_the_weighted_mean_of_each_pieces_nearest_piece(
-    assistant: Assistant, queries: QueryEncoder
+def test_late_interaction_is_the_weighted_mean_of_each_tokens_best_match(
+    assistant: Assistant, index: Index, queries: NumpyBertEncoder
 ) -> None:
     question = "forgetting in vision-language models"
     hit = assistant.search(question).hits[0]
-    (record,) = assistant.index.find([hit.paper.paper_id])
-    asked = queries.token_states(question)
-    ours = assistant.index.project(asked.states)
-    theirs = assistant.index.token_states(record)
+    (record,) = index.find([hit.paper.paper_id])
+    asked = queries.encode_tokens(question)
+    ours = index.project(asked.vectors)
+    theirs = index.token_embeddings(record)
     expected, total = 0.0, 0.0
     for (start, end), state in zip(asked.offsets, ours, strict=True):
-        # The word around the piece, which carries the weight.
+        # The word around the token, which carries the weight.
         word = next(w for w in re.finditer(r"\w+|\W", question) if w.start() <= start < w.end()).group()
         if stems := terms(word):
-            weight = assistant.index.lexical.idf(stems[0])
+            weight = index.bm25.idf(stems[0])
             expected += weight * max(float(state @ other) for other in theirs)
             total += weight
         assert end > start
-    assert hit.nearness == pytest.approx(expected / total, abs=1e-5)
+    assert hit.late_interaction == pytest.approx(expected / total, abs=1e-5)
+
+
+def test_a_reranker_of_your_own_replaces_late_interaction(index: Index, assistant: Assistant) -> None:
+    class ByTitleLength:
+        def score(self, query: str, records: Sequence[Record]) -> list[float]:
+            return [float(len(record.paper.title)) for record in records]
+
+    settings = assistant.settings.replace(late_interaction_weight=10.0, dense_weight=0.5).retrieval
+    retriever = HybridRetriever(index, settings, encoder=assistant.encoder, reranker=ByTitleLength())
+    plain = HybridRetriever(index, settings, encoder=assistant.encoder)
+    ranked, default = (r.search(QUESTIONS[0], k=RERANK_DEPTH).hits for r in (retriever, plain))
+    assert len(ranked[0].paper.title) == max(len(h.paper.title) for h in default)
+    late_interaction = {h.paper.paper_id: h.late_interaction for h in default}
+    assert all(late_interaction[h.paper.paper_id] == h.late_interaction for h in ranked)
 
 
 def test_the_passage_of_a_hit_is_the_best_part_of_its_abstract(assistant: Assistant) -> None:
@@ -171,9 +197,9 @@ def test_the_passage_of_a_hit_is_the_best_part_of_its_abstract(assistant: Assist
 
 
 def test_either_side_alone_can_be_asked_for(assistant: Assistant) -> None:
-    lexical = tuned(assistant, dense_weight=0.0, interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
-    dense = tuned(assistant, dense_weight=1.0, interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
-    assert [h.lexical for h in lexical] == sorted((h.lexical for h in lexical), reverse=True)
+    bm25 = tuned(assistant, dense_weight=0.0, late_interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
+    dense = tuned(assistant, dense_weight=1.0, late_interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
+    assert [h.bm25 for h in bm25] == sorted((h.bm25 for h in bm25), reverse=True)
     assert [h.dense for h in dense] == sorted((h.dense for h in dense), reverse=True)
 
 
@@ -192,9 +218,9 @@ def test_every_spelling_of_tulu_finds_it(assistant: Assistant, spelling: str) ->
     assert assistant.search(f"{spelling} training recipes").hits[0].paper.title.startswith("TÜLU 3")
 
 
-def test_neighbours_are_other_papers_best_first(assistant: Assistant, corpus: list[Paper]) -> None:
+def test_similar_papers_are_other_papers_best_first(assistant: Assistant, corpus: list[Paper]) -> None:
     prop = next(p for p in corpus if p.paper_id.startswith("prop-"))
-    near = assistant.retriever.neighbours(prop, 4)
+    near = assistant.similar(prop, 4)
     assert near[0][0].paper_id.startswith("b-prop-") and len(near) == 4 and prop not in [p for p, _ in near]
     assert [c for _, c in near] == sorted((c for _, c in near), reverse=True) and near[0][1] <= 1
 

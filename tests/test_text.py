@@ -1,4 +1,4 @@
-"""Folding, tokens and sentence spans."""
+"""Folding, terms and sentence spans."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.papers import Paper
-from rag.text import bigrams, fold, printable, sentence_spans, terms, undressed, words
+from rag.text.display import printable, strip_control
+from rag.text.sentences import sentence_spans
+from rag.text.terms import bigrams, content_words, fold, mask_latex, stem_all, terms, words
+from rag.types import Paper
 
 # Text with more of what folding and cutting look at than chance would give.
 texts = st.text() | st.text(alphabet="aB1 .!?…。\n\t\\\"'{}[]()$`*-|:éÜßİ\u0301\u200b\u202e＼", max_size=60)
@@ -47,6 +49,32 @@ def test_terms_are_stems_without_stopwords_and_question_words() -> None:
     assert terms("What does the paper propose for mitigating FORGETTING?") == ["mitig", "forget"]
     assert terms("Which authors?") == []
     assert bigrams(["a", "b", "c"]) == ["a b", "b c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('introduces T\\"ULU 3', [("introduces", "introduc"), ('T\\"ULU', "tulu"), ("3", "3")]),
+        ("na\u0131\u0308ve e\u0301lan", [("na\u0131\u0308ve", "naiv"), ("e\u0301lan", "elan")]),
+        ("zero\u200bwidth and so\u00adft", [("zero\u200bwidth", "zerowidth"), ("so\u00adft", "soft")]),
+        ("\\textit{agnostic} method", [("agnostic", "agnost"), ("method", "method")]),
+    ],
+)
+def test_content_words_point_at_what_was_written(text: str, words: list[tuple[str, str]]) -> None:
+    assert [(text[a:b], stem) for a, b, stem in content_words(text)] == words
+    assert terms(text) == [stem for _, stem in words]
+
+
+@given(st.text(alphabet="aB1 .!?\t\"'{}$-éÜßİ\u0301\u200b", max_size=60))
+def test_terms_are_the_stems_of_content_words_within_the_text(text: str) -> None:
+    spans = content_words(text, frozenset())
+    assert [stem for _, _, stem in spans] == stem_all(words(text))
+    assert all(0 <= a < b <= len(text) for a, b, _ in spans)
+
+
+@given(st.text())
+def test_a_cleaned_question_has_no_control_character(text: str) -> None:
+    assert not set(strip_control(text)) & {"\x1b", "\x07", "\x00", "\x9b", "\u202e", "\u200b", "\n"}
 
 
 @given(st.text())
@@ -96,12 +124,12 @@ def test_sentence_spans_cover_every_abstract(corpus: list[Paper]) -> None:
 
 
 @given(st.text(alphabet="abÜ\\\"'{}%_ textit", max_size=60))
-def test_undressing_keeps_every_offset(text: str) -> None:
-    plain = undressed(text)
+def test_masking_latex_keeps_every_offset(text: str) -> None:
+    plain = mask_latex(text)
     assert len(plain) == len(text)
     assert all(a in (b, "\u200b", " ") for a, b in zip(plain, text, strict=True))
 
 
-def test_undressed_reads_as_the_word_it_means() -> None:
+def test_masked_text_reads_as_the_word_it_means() -> None:
     for text, meant in (('T\\"ULU 3', "TULU 3"), ("Sabi\\'a-2", "Sabia-2"), ("\\textit{10\\%}", "10%")):
-        assert undressed(text).replace("\u200b", "") == meant
+        assert mask_latex(text).replace("\u200b", "") == meant

@@ -1,23 +1,23 @@
-"""Answers without a language model: the best-supporting sentences of the hits, quoted exactly."""
+"""Answers without a language model: the sentences of the hits that answer best, quoted exactly."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Generator, Sequence
 from math import log2
 
-from rag.answering import ABSTENTION, Answer, Citation, Evidence, Sentence
-from rag.papers import Paper
-from rag.retrieval import Retriever, Search, SentenceHit
-from rag.settings import Settings
+from rag.answering.abstention import AbstentionPolicy, abstention_reason
+from rag.retrieval.protocols import Retriever, SentenceHit
+from rag.settings import AnsweringSettings
+from rag.types import ABSTENTION, AnswererEvent, Delta, Draft, Mode, SearchResult, Sentence, Turn
 
-# How much a sentence's nearness, its share of the question's terms, its place and its paper's score count.
-# An abstract opens with what was known before and goes on to what is new: later sentences answer more often.
-_NEARNESS, _COVERAGE, _DEPTH, _PAPER = 0.6, 0.1, 0.1, 0.4
-_LENGTH = 0.02  # off for every doubling of a sentence: a long one comes near to anything
-_QUANTITY_BONUS = 0.1  # for a sentence with a figure in it, where a figure is asked for
-_SAME = 0.8  # cosine above which two sentences say the same
-# A further sentence must come this close to the best one: to be added where several approaches are asked
-# for, and where a single sentence would do.
+# Weights of a sentence's late-interaction score, its share of the question's terms, its position and its paper's
+# score. An abstract opens with what was known before and goes on to what is new: later sentences answer more often.
+_LATE_INTERACTION, _COVERAGE, _POSITION, _PAPER = 0.6, 0.1, 0.1, 0.4
+_LENGTH_PENALTY = 0.02  # for every doubling of a sentence's length: a long one matches anything a little
+_QUANTITY_BONUS = 0.1  # for a sentence with a figure in it, if the question asks for one
+_DUPLICATE_COSINE = 0.8  # above which two sentences say the same
+# A further sentence must score this share of the best one: if several approaches are asked for, and otherwise.
 _BROAD_RATIO, _NARROW_RATIO = 0.75, 0.90
 _NARROW_SENTENCES = 3
 
@@ -35,42 +35,51 @@ _BROAD = re.compile(
 )
 
 
-def answer(retriever: Retriever, search: Search, settings: Settings, doubt: str = "") -> tuple[Answer, list[Paper]]:
-    """The extractive answer to `search.question`, and the papers its numbers stand for.
+class ExtractiveAnswerer:
+    """Quotes sentences of the papers found.
 
-    It abstains where there is a `doubt`, a line saying why the hits do not answer. Where the question
-    asks for several approaches, sentences of different papers come first; otherwise one sentence, and up
-    to two more that are nearly as good. Numbers are given in order of appearance.
+    `abstain` gives the reason why the hits do not answer, if they do not; the default compares their answerability
+    with the settings' threshold.
     """
-    found = [hit.paper for hit in search.hits]
-    notes = (doubt,) if doubt else ()
-    abstention = Answer(search.question, ABSTENTION, True, "extractive", None, (), (), search, notes=notes)
-    if doubt:
-        return abstention, found
-    chosen = _choose(retriever.sentences(search), search.question, settings.max_sentences)
-    if not chosen:  # the hits are titles without abstracts
-        return abstention, found
-    papers = list(dict.fromkeys(s.hit.paper.paper_id for s in sorted(chosen, key=lambda s: s.hit.rank)))
-    number = {paper_id: n for n, paper_id in enumerate(papers, start=1)}
-    chosen.sort(key=lambda s: (number[s.hit.paper.paper_id], s.start))
-    citations = tuple(
-        Citation(
-            n,
-            paper_id,
-            next(s.hit.paper.title for s in chosen if s.hit.paper.paper_id == paper_id),
-            tuple(Evidence(s.text, s.start, s.end) for s in chosen if s.hit.paper.paper_id == paper_id),
-        )
-        for paper_id, n in number.items()
-    )
-    text = ""
-    sentences: list[Sentence] = []
-    for s in chosen:
-        n = number[s.hit.paper.paper_id]
-        start = len(text) + 1 if text else 0
-        text = f"{text}\n{s.text} [{n}]".lstrip("\n")
-        sentences.append(Sentence(s.text, (n,), (start, len(text))))
-    given = sorted(found, key=lambda paper: number.get(paper.paper_id, len(number) + 1))
-    return Answer(search.question, text, False, "extractive", None, tuple(sentences), citations, search), given
+
+    mode: Mode = "extractive"
+
+    def __init__(
+        self, retriever: Retriever, settings: AnsweringSettings, *, abstain: AbstentionPolicy | None = None
+    ) -> None:
+        self._retriever, self._settings = retriever, settings
+        self.abstain: AbstentionPolicy = abstain or (lambda search: abstention_reason(search, settings.abstain_below))
+
+    def stream(
+        self, search: SearchResult, history: Sequence[Turn] = ()
+    ) -> Generator[AnswererEvent | Draft, None, None]:
+        """One Delta with the whole text, then the Draft; the conversation so far is in `search.query` already.
+
+        If the question asks for several approaches, sentences of different papers come first; otherwise one
+        sentence, and up to two more that are nearly as good. Papers are numbered in order of appearance.
+        """
+        draft = self._draft(search)
+        yield Delta(draft.text)
+        yield draft
+
+    def _draft(self, search: SearchResult) -> Draft:
+        papers = tuple(hit.paper for hit in search.hits)
+        reason = self.abstain(search)
+        sentences = [] if reason else self._retriever.sentences(search)
+        chosen = _choose(sentences, search.question, self._settings.max_sentences)
+        if not chosen:  # there is a reason, or the hits are titles without abstracts
+            notes = (reason,) if reason else ()
+            return Draft(search=search, text=ABSTENTION, mode=self.mode, context=papers, abstained=True, notes=notes)
+        cited = list(dict.fromkeys(s.hit.paper.paper_id for s in sorted(chosen, key=lambda s: s.hit.rank)))
+        number = {paper_id: n for n, paper_id in enumerate(cited, start=1)}
+        context = tuple(sorted(papers, key=lambda paper: number.get(paper.paper_id, len(number) + 1)))
+        text, quoted = "", []
+        for s in sorted(chosen, key=lambda s: (number[s.hit.paper.paper_id], s.span.start)):
+            n = number[s.hit.paper.paper_id]
+            start = len(text) + 1 if text else 0
+            text = f"{text}\n{s.span.text} [{n}]".lstrip("\n")
+            quoted.append(Sentence(text=s.span.text, citations=(n,), span=(start, len(text))))
+        return Draft(search=search, text=text, mode=self.mode, context=context, sentences=tuple(quoted))
 
 
 def _choose(candidates: list[SentenceHit], question: str, most: int) -> list[SentenceHit]:
@@ -79,19 +88,20 @@ def _choose(candidates: list[SentenceHit], question: str, most: int) -> list[Sen
     broad = bool(_BROAD.search(question)) and not wants_figure
 
     def score(s: SentenceHit) -> float:
-        figure = _QUANTITY_BONUS if wants_figure and re.search(r"\d", s.text) else 0.0
-        parts = _NEARNESS * s.nearness + _COVERAGE * s.coverage + _DEPTH * s.depth + _PAPER * s.hit.score
-        return parts + figure - _LENGTH * log2(max(len(s.text.split()), 8))
+        figure = _QUANTITY_BONUS if wants_figure and re.search(r"\d", s.span.text) else 0.0
+        length = _LENGTH_PENALTY * log2(max(len(s.span.text.split()), 8))
+        weighted = _LATE_INTERACTION * s.late_interaction + _COVERAGE * s.coverage + _POSITION * s.position
+        return weighted + _PAPER * s.hit.score + figure - length
 
     ranked = sorted(candidates, key=score, reverse=True)
     ratio, limit = (_BROAD_RATIO, most) if broad else (_NARROW_RATIO, min(_NARROW_SENTENCES, most))
     chosen: list[SentenceHit] = []
-    # First pass: one sentence a paper where several are wanted; second pass: whatever is good enough.
-    for one_a_paper in (True, False) if broad else (False,):
+    # First pass: one sentence a paper if several are wanted; second pass: whatever scores well enough.
+    for one_per_paper in (True, False) if broad else (False,):
         for s in ranked:
             if len(chosen) == limit or score(s) < ratio * score(ranked[0]):
                 break
-            known = one_a_paper and any(c.hit.paper.paper_id == s.hit.paper.paper_id for c in chosen)
-            if not known and all(float(s.vector @ c.vector) < _SAME for c in chosen):
+            repeated = one_per_paper and any(c.hit.paper.paper_id == s.hit.paper.paper_id for c in chosen)
+            if not repeated and all(float(s.vector @ c.vector) < _DUPLICATE_COSINE for c in chosen):
                 chosen.append(s)
     return chosen

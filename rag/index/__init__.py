@@ -1,20 +1,16 @@
-"""The index: passages in Chroma, sentence vectors, BM25 and the passport that says how they were made.
+"""The index: passages in Chroma, sentence and token vectors, BM25, and the manifest that says how they were made.
 
-On disk an index folder holds `current`, a file naming the generation in use, and `generations/NAME/`:
+An index folder holds `lock` (one writer at a time), `current` (the name of the version in use) and `versions/NAME/`:
 
-    passport.json      how this index was made
-    chroma/            the passages and their vectors, in llama-index's layout
-    papers.sqlite      the papers, their passages' and sentences' spans
-    sentences.npy      one float16 unit vector per sentence, in the order of the papers
-    tokens.int8        one int8 row of 128 per word piece of every passage: what verdicts are computed from
-    projection.npy     the matrix that brought the word pieces' states to 128 dimensions
-    lexical/           BM25 arrays
+    manifest.json          how this version was made (schema 6)
+    papers.sqlite          the papers, and the spans of their passages and sentences
+    chroma/                the passages and their vectors, in llama-index's layout
+    sentences.npy          one float16 unit vector per sentence, in the order of the papers
+    tokens.int8            one row of 128 int8 values per token of every passage; verification reads them
+    tokens.sentence.int16  the sentence of each of these rows, -1 for a title
+    projection.npy         the matrix that projected the token embeddings to 128 dimensions
+    bm25/                  BM25 arrays, and the words of the corpus
 
-A new generation is built beside the one in use and takes its place by one atomic rename of `current`;
-a failure before that leaves everything as it was.
+A new version is written beside the one in use and replaces it by one atomic rename of `current`. A failure before
+that leaves everything as it was. An index of schema 5 is upgraded the same way when it is opened or built.
 """
-
-from rag.index.build import Report, build, indexed_paths
-from rag.index.store import Index
-
-__all__ = ["Index", "Report", "build", "indexed_paths"]

@@ -1,60 +1,45 @@
-"""The write side: build a generation beside the one in use, then swap it in."""
+"""The write side: build a new version of an index beside the one in use, then swap it in."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from uuid import uuid4
+from shutil import copytree
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.encoder import DocumentEncoder, Vectors, locate, reproduces, verify_weights, weights_hash
-from rag.errors import REBUILD, IndexDamaged, IndexLocked, IndexMissing, IndexUnfit
-from rag.index import lexical
-from rag.index.chroma import Writer, passage_prefix, passage_text
-from rag.index.passport import NAME, SCHEMA, Passport, weights_stamp
-from rag.index.store import (
-    CURRENT,
-    GENERATIONS,
-    OWNERS,
-    SCHEMA_SQL,
-    TOKENS,
-    Index,
-    Record,
-    generation,
-    passage_id,
-    require_index_folder,
-)
-from rag.interaction import owners
-from rag.papers import Paper
+from rag.encoders.factory import document_encoder, is_equivalent
+from rag.encoders.sentence_transformer import SentenceTransformerEncoder
+from rag.encoders.weights import locate, verify_weights, weights_hash, weights_stamp
+from rag.errors import IndexCorruptError, IndexMismatchError, IndexMissingError
+from rag.index import bm25, chroma
+from rag.index.chroma import ChromaWriter
+from rag.index.folder import PAPERS, current_version, new_version, require_index_folder, write_lock
+from rag.index.manifest import SCHEMA, Manifest
+from rag.index.papers_db import Record, write_papers
+from rag.index.passages import CHUNKING, Bounds, passage_spans, passage_text
+from rag.index.sources import is_packaged
+from rag.index.store import SENTENCES, Index
+from rag.index.tokens import TokenWriter, random_projection
+from rag.index.upgrade import upgrade
 from rag.settings import Settings
-from rag.text import sentence_spans
+from rag.text.sentences import sentence_spans
+from rag.types import Paper, Progress
 
-# Word-piece states keep their ranking at 128 int8 dimensions under a random orthogonal projection: support
-# scores on RAGTruth held out 0.767 / 0.840 (responses / sentences) against 0.767 / 0.841 for float16 at 384.
-TOKEN_DIMENSIONS = 128
-BATCH = 32  # papers encoded between two steps of the progress bar
+BATCH = 32  # papers encoded between two calls of `progress`
 _PACKAGES = ("chromadb", "llama-index-core", "sentence-transformers", "torch", "bm25s", "numpy")
-# Queries whose vectors must come out the same from the NumPy pass and from the model itself.
+# Queries whose vectors must be the same from the NumPy encoder and from the model itself.
 _PROBES = ("what mitigates forgetting?", 'T\\"ULU 3: 10% better?', "a " * 200, "日本語の質問", "")
 
-Progress = Callable[[int, int], None]
-Span = tuple[int, int]
 
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a build did, in papers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What a build did, in papers, and how many passages and sentences the index now holds."""
 
     added: int
     changed: int
@@ -69,298 +54,242 @@ class Report:
         return not (self.added or self.changed or self.removed)
 
 
-def build(
+def build_index(
     papers: Sequence[Paper],
     settings: Settings,
-    paths: Sequence[str] = (),
+    *,
+    paths: Sequence[str] | None = (),
     progress: Progress = lambda done, total: None,
     rebuild: bool = False,
-) -> Report:
-    """Index `papers`, embedding only those that are new or changed; papers not given are removed.
+) -> BuildReport:
+    """Make the index hold exactly `papers`; only those that are new or changed are embedded.
 
-    `progress(done, total)` counts papers to embed. `rebuild` ignores what is there. Raises IndexLocked
-    if another process is writing, IndexDamaged if the folder cannot be written, ModelError if the
-    embedding model cannot be loaded; the index in use is untouched by any failure.
+    `paths` are the files and folders that the papers were read from, which the next `rag index` without a path reads
+    again; they may be left out for the packaged corpus. `progress(done, total)` counts papers to embed. `rebuild`
+    ignores what the index holds.
+
+    Raises IndexLockedError if another process is writing, IndexWriteError if the folder cannot be written,
+    IndexCorruptError if it holds something else, EmbeddingModelError if the embedding model cannot be loaded. After
+    any failure the index is as it was.
     """
     folder = settings.index_path
     require_index_folder(folder)
-    with _writing(folder):
-        old = None if rebuild else _old(folder, settings)
-        if old is not None and (report := _nothing_to_do(old, papers, settings, paths)):
+    recorded = list(paths) if paths else ([] if is_packaged(papers) else None)
+    with write_lock(folder):
+        previous = None if rebuild else _open_previous(folder)
+        if previous is not None and (report := _if_up_to_date(previous, papers, settings, recorded)):
             return report
-        verify_weights(settings.embedding_model)
-        encoder = DocumentEncoder(settings.embedding_model, settings.max_tokens)
-        fresh = _passport(encoder, settings, papers, paths)
-        if old is not None and not old.passport.embeds_as(fresh):
-            old = None
+        verify_weights(settings.index.embedding_model)
+        encoder = document_encoder(settings.index.embedding_model, settings.index.max_tokens)
+        manifest = _manifest(encoder, settings, papers, recorded)
+        if previous is not None and not previous.manifest.embeds_like(manifest):
+            previous = None
         try:
-            return _generate(folder, papers, old, encoder, fresh, progress)
-        except IndexDamaged:
-            if old is None:
+            return IndexBuilder(papers, encoder, manifest, previous, progress).build(folder)
+        except IndexCorruptError:
+            if previous is None:
                 raise
-            # What was to be carried over is damaged; nothing of it is needed.
-            return _generate(folder, papers, None, encoder, fresh, progress)
+            # What was to be copied is corrupt, and can all be made again.
+            return IndexBuilder(papers, encoder, manifest, None, progress).build(folder)
 
 
-def _generate(
-    folder: Path,
-    papers: Sequence[Paper],
-    old: Index | None,
-    encoder: DocumentEncoder,
-    passport: Passport,
-    progress: Progress,
-) -> Report:
-    """Write a new generation and make it the one in use; a failure leaves nothing of it."""
-    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
-    target = folder / GENERATIONS / name
+def _open_previous(folder: Path) -> Index | None:
+    """The version in use, if it can be read, upgraded if it has schema 5."""
     try:
-        target.mkdir(parents=True)
-        report = _write(target, papers, old, encoder, passport, progress)
-        _swap(folder, name)
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
-    _sweep(folder, keep=name)
-    return report
-
-
-def indexed_paths(settings: Settings) -> list[str]:
-    """The paths the index in use was made of; empty for the packaged corpus, or if there is no index."""
-    try:
-        paths = json.loads((generation(settings.index_path) / NAME).read_text(encoding="utf-8"))["paths"]
-        return [path for path in paths if isinstance(path, str)]
-    except (IndexMissing, IndexDamaged, OSError, ValueError, LookupError, TypeError):
-        return []
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """The one writer of `folder`; operating-system failures come out as IndexDamaged."""
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise IndexLocked(f"Another process is writing the index in {folder}.", "Try again when it is done.") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise IndexDamaged(
-            f"Cannot write the index in {folder}: {reason}.", "Choose a writable folder: --index or RAG_INDEX_DIR."
-        ) from error
-
-
-def _old(folder: Path, settings: Settings) -> Index | None:
-    """The index in use, if it can be read; what cannot be read is rebuilt."""
-    try:
-        path = generation(folder)
-        index = Index(path, Passport.read(path))
-        return index if len(index.papers()) == index.passport.papers else None
-    except (IndexMissing, IndexDamaged, IndexUnfit):
+        upgrade(folder)
+        path = current_version(folder)
+        index = Index(path, Manifest.read(path))
+        return index if len(index.papers()) == index.manifest.papers else None
+    except (IndexMissingError, IndexCorruptError, IndexMismatchError):
         return None
 
 
-def _nothing_to_do(old: Index, papers: Sequence[Paper], settings: Settings, paths: Sequence[str]) -> Report | None:
-    fits = not old.passport.misfits(settings) and old.passport.paths == list(paths)
-    if fits and old.papers() == list(papers):
-        return Report(0, 0, 0, len(papers), old.passport.passages, old.passport.sentences)
-    return None
+def _if_up_to_date(
+    index: Index, papers: Sequence[Paper], settings: Settings, paths: list[str] | None
+) -> BuildReport | None:
+    """The report of a build that has nothing to do but to record `paths`; None if it has more to do."""
+    manifest = index.manifest
+    if manifest.incompatibilities(settings) or index.papers() != list(papers):
+        return None
+    if paths is not None and manifest.paths != paths:
+        replace(manifest, paths=paths).write(index.folder)
+    return BuildReport(
+        added=0,
+        changed=0,
+        removed=0,
+        unchanged=len(papers),
+        passages=manifest.passages,
+        sentences=manifest.sentences,
+    )
 
 
-def _passport(encoder: DocumentEncoder, settings: Settings, papers: Sequence[Paper], paths: Sequence[str]) -> Passport:
-    modules = [type(module).__name__ for module in encoder.model]
-    pooling = next((str(m.pooling_mode) for m in encoder.model if type(m).__name__ == "Pooling"), "none")
-    return Passport(
+def _manifest(
+    encoder: SentenceTransformerEncoder, settings: Settings, papers: Sequence[Paper], paths: list[str] | None
+) -> Manifest:
+    """The manifest of the index to build; `passages` and `sentences` are counted later."""
+    from rag import __version__
+
+    wanted = settings.index
+    return Manifest(
         schema=SCHEMA,
-        embedding_model=settings.embedding_model,
-        weights=weights_hash(locate(settings.embedding_model)),
-        weights_stamp=weights_stamp(settings.embedding_model),
+        embedding_model=wanted.embedding_model,
+        weights=weights_hash(locate(wanted.embedding_model)),
+        weights_stamp=weights_stamp(wanted.embedding_model),
         dimension=encoder.dimension,
-        max_tokens=settings.max_tokens,
-        pooling=f"{'+'.join(modules)}:{pooling}",
-        prefix=json.dumps(encoder.model.prompts, sort_keys=True),
-        numpy_queries=reproduces(encoder, settings.embedding_model, _PROBES),
-        chunking="title + whole sentences",
-        bm25_k1=settings.bm25_k1,
-        bm25_b=settings.bm25_b,
-        title_repeat=settings.title_repeat,
-        corpus=hashlib.sha256("".join(p.digest for p in papers).encode()).hexdigest(),
-        paths=list(paths),
+        max_tokens=wanted.max_tokens,
+        numpy_queries=is_equivalent(encoder, wanted.embedding_model, _PROBES),
+        chunking=CHUNKING,
+        bm25_k1=wanted.bm25_k1,
+        bm25_b=wanted.bm25_b,
+        title_repeat=wanted.title_repeat,
+        corpus=hashlib.sha256("".join(paper.digest for paper in papers).encode()).hexdigest(),
+        paths=paths,
         papers=len(papers),
         passages=0,
         sentences=0,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={name: version(name) for name in _PACKAGES},
+        versions={"rag": __version__} | {name: version(name) for name in _PACKAGES},
+        **encoder.describe(),
     )
 
 
-def _write(
-    target: Path,
-    papers: Sequence[Paper],
-    old: Index | None,
-    encoder: DocumentEncoder,
-    passport: Passport,
-    progress: Progress,
-) -> Report:
-    """Write every file of the generation `target`; unchanged papers bring their vectors from `old`."""
-    before: dict[str, Record] = {}
-    if old is not None:
-        before = {record.paper.paper_id: record for record in old.records()}
-        shutil.copytree(old.folder / "chroma", target / "chroma")
-    writer = Writer(target / "chroma")
-    kept = {p.paper_id for p in papers if p.paper_id in before and before[p.paper_id].digest == p.digest}
-    stale = [record for record in before.values() if record.paper.paper_id not in kept]
-    writer.delete([i for record in stale for i in record.passage_ids])
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """What is known of one paper while a version is written."""
 
-    todo = [p for p in papers if p.paper_id not in kept]
-    passages: dict[str, list[Span]] = {}
-    sentences: dict[str, list[Span]] = {}
-    vectors: dict[str, Vectors] = {}
-    tokens: dict[str, Span] = {}  # first row and number of rows in tokens.int8
-    projection = old.projection if old is not None else _projection(encoder.dimension)
-    progress(0, len(todo))
-    with (target / TOKENS).open("wb") as states_file, (target / OWNERS).open("wb") as owners_file:
-        rows = 0
-        for at in range(0, len(todo), BATCH):
-            batch = todo[at : at + BATCH]
-            sources: list[Paper] = []
-            spans: list[tuple[str, int, int]] = []
-            for p in batch:
-                sentences[p.paper_id] = sentence_spans(p.abstract)
-                passages[p.paper_id] = passage_spans(p, sentences[p.paper_id], encoder)
-                sources += [p] * len(passages[p.paper_id])
-                spans += [(passage_id(p.paper_id, n), a, b) for n, (a, b) in enumerate(passages[p.paper_id])]
-            texts = [passage_text(p, a, b) for p, (_, a, b) in zip(sources, spans, strict=True)]
-            embedded, states = encoder.encode_with_tokens(texts)
-            writer.add(sources, spans, texts, embedded)
-            for p, (_, a, _), read in zip(sources, spans, states, strict=True):
-                owner, kept_rows = _owners(p, a, read.offsets, sentences[p.paper_id])
-                states_file.write(_compact(read.states[kept_rows] @ projection).tobytes())
-                owners_file.write(owner[kept_rows].astype(np.int16).tobytes())
-                first, count = tokens.get(p.paper_id, (rows, 0))
-                tokens[p.paper_id] = first, count + int(kept_rows.sum())
-                rows += int(kept_rows.sum())
-            encoded = encoder.encode([p.abstract[a:b] for p in batch for a, b in sentences[p.paper_id]] or [""])
-            first = 0
-            for p in batch:
-                count = len(sentences[p.paper_id])
-                vectors[p.paper_id] = encoded[first : first + count]
-                first += count
-            progress(at + len(batch), len(todo))
-        for paper_id in kept:
-            assert old is not None
-            record = before[paper_id]
-            passages[paper_id], sentences[paper_id] = list(record.passages), list(record.sentences)
-            vectors[paper_id] = old.sentence_vectors(record)
-            states_file.write(old.raw_token_states(record).tobytes())
-            owners_file.write(old.token_sentences(record).astype(np.int16).tobytes())
-            tokens[paper_id] = rows, record.tokens
-            rows += record.tokens
+    passages: Sequence[Bounds]
+    sentences: Sequence[Bounds]
+    vectors: NDArray[np.float16]  # of the sentences, (n, dimension)
+    first_token: int
+    tokens: int
 
-    total = sum(len(passages[p.paper_id]) for p in papers)
-    if writer.count() != total:
-        raise IndexDamaged(f"Chroma holds {writer.count()} passages instead of {total}.", REBUILD)
-    lines = sum(len(sentences[p.paper_id]) for p in papers)
-    stacked = np.zeros((lines, encoder.dimension), dtype=np.float16)
-    database = sqlite3.connect(target / "papers.sqlite")
-    with database:
-        database.executescript(SCHEMA_SQL)
+
+class IndexBuilder:
+    """Writes one version: papers that did not change bring their vectors from `previous`."""
+
+    def __init__(
+        self,
+        papers: Sequence[Paper],
+        encoder: SentenceTransformerEncoder,
+        manifest: Manifest,
+        previous: Index | None,
+        progress: Progress,
+    ) -> None:
+        self._papers, self._encoder, self._manifest = papers, encoder, manifest
+        self._previous, self._progress = previous, progress
+        self._old = {record.paper.paper_id: record for record in previous.records()} if previous else {}
+        self._entries: dict[str, _Entry] = {}
+
+    def build(self, folder: Path) -> BuildReport:
+        """Write the version into `folder` and make it the one in use; a failure leaves nothing of it."""
+        with new_version(folder) as target:
+            return self._write(target)
+
+    def _write(self, target: Path) -> BuildReport:
+        unchanged = [p for p in self._papers if (old := self._old.get(p.paper_id)) and old.digest == p.digest]
+        unchanged_ids = {paper.paper_id for paper in unchanged}
+        to_embed = [paper for paper in self._papers if paper.paper_id not in unchanged_ids]
+        writer = self._passage_writer(target, unchanged_ids)
+        projection = self._previous.projection if self._previous else random_projection(self._encoder.dimension)
+        with TokenWriter(target, projection) as tokens:
+            self._progress(0, len(to_embed))
+            for at in range(0, len(to_embed), BATCH):
+                batch = to_embed[at : at + BATCH]
+                self._embed(batch, writer, tokens)
+                self._progress(at + len(batch), len(to_embed))
+            for paper in unchanged:
+                self._copy(self._old[paper.paper_id], tokens)
+        passages = sum(len(entry.passages) for entry in self._entries.values())
+        writer.require_count(passages)
+        sentences = self._write_sentences(target)
+        manifest = replace(self._manifest, passages=passages, sentences=sentences)
+        bm25.write_bm25(
+            target / bm25.FOLDER,
+            self._papers,
+            k1=manifest.bm25_k1,
+            b=manifest.bm25_b,
+            title_repeat=manifest.title_repeat,
+        )
+        write_papers(target / PAPERS, self._records())
+        manifest.write(target)
+        added = sum(paper.paper_id not in self._old for paper in to_embed)
+        return BuildReport(
+            added=added,
+            changed=len(to_embed) - added,
+            removed=len(self._old.keys() - self._entries.keys()),
+            unchanged=len(unchanged),
+            passages=passages,
+            sentences=sentences,
+        )
+
+    def _passage_writer(self, target: Path, unchanged: set[str]) -> ChromaWriter:
+        """The writer of passages, on a copy of the previous collection without what changed."""
+        if self._previous:
+            copytree(self._previous.folder / chroma.FOLDER, target / chroma.FOLDER)
+        writer = ChromaWriter(target / chroma.FOLDER)
+        stale = [record for record in self._old.values() if record.paper.paper_id not in unchanged]
+        writer.delete([passage for record in stale for passage in record.passage_ids])
+        return writer
+
+    def _embed(self, papers: Sequence[Paper], writer: ChromaWriter, tokens: TokenWriter) -> None:
+        """Embed the passages, tokens and sentences of `papers`, and write the first two."""
+        sentences = [sentence_spans(paper.abstract) for paper in papers]
+        passages = [passage_spans(p, spans, self._encoder) for p, spans in zip(papers, sentences, strict=True)]
+        places = [(p, n, span) for p, spans in zip(papers, passages, strict=True) for n, span in enumerate(spans)]
+        vectors, embeddings = self._encoder.encode_documents_with_tokens(
+            [passage_text(paper, start, end) for paper, _, (start, end) in places]
+        )
+        writer.add(places, vectors)
+        texts = [p.abstract[a:b] for p, spans in zip(papers, sentences, strict=True) for a, b in spans]
+        sentence_vectors = iter(self._encoder.encode_documents(texts or [""]))
+        token_embeddings = iter(embeddings)
+        for paper, paper_sentences, paper_passages in zip(papers, sentences, passages, strict=True):
+            first = tokens.rows
+            for start, _ in paper_passages:
+                tokens.add(paper, start, next(token_embeddings), paper_sentences)
+            own = [next(sentence_vectors) for _ in paper_sentences]
+            self._entries[paper.paper_id] = _Entry(
+                passages=paper_passages,
+                sentences=paper_sentences,
+                vectors=np.asarray(own, dtype=np.float16).reshape(-1, self._encoder.dimension),
+                first_token=first,
+                tokens=tokens.rows - first,
+            )
+
+    def _copy(self, record: Record, tokens: TokenWriter) -> None:
+        """Take over the vectors of a paper that did not change."""
+        assert self._previous is not None
+        first = tokens.rows
+        tokens.add_rows(self._previous.quantised_tokens(record), self._previous.token_sentences(record))
+        self._entries[record.paper.paper_id] = _Entry(
+            passages=record.passages,
+            sentences=record.sentences,
+            vectors=self._previous.sentence_vectors(record).astype(np.float16),
+            first_token=first,
+            tokens=record.tokens,
+        )
+
+    def _write_sentences(self, target: Path) -> int:
+        """Write the vectors of all sentences in the order of the papers; how many there are."""
+        vectors = np.concatenate([self._entries[paper.paper_id].vectors for paper in self._papers])
+        np.save(target / SENTENCES, vectors)
+        return len(vectors)
+
+    def _records(self) -> list[Record]:
+        records: list[Record] = []
         first = 0
-        for row, p in enumerate(papers):
-            count = len(sentences[p.paper_id])
-            stacked[first : first + count] = vectors[p.paper_id]
-            database.execute(
-                "INSERT INTO papers VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                (row, p.paper_id, p.title, p.abstract, json.dumps(p.sources), p.date, p.author_count, p.votes, p.digest,
-                 json.dumps(passages[p.paper_id]), json.dumps(sentences[p.paper_id]), first, *tokens[p.paper_id]),
-            )  # fmt: skip
-            first += count
-    database.close()
-    np.save(target / "projection.npy", projection)
-    np.save(target / "sentences.npy", stacked)
-    lexical.build(target / "lexical", papers, passport.bm25_k1, passport.bm25_b, passport.title_repeat)
-    _filled(passport, total, lines).write(target)
-    new = sum(p.paper_id not in before for p in todo)
-    given = {p.paper_id for p in papers}
-    removed = sum(paper_id not in given for paper_id in before)
-    return Report(new, len(todo) - new, removed, len(kept), total, lines)
-
-
-def _projection(dimension: int) -> Vectors:
-    """A random orthogonal projection, (dimension, TOKEN_DIMENSIONS at most); stored with the index it was used for."""
-    basis, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((dimension, dimension)))
-    return np.ascontiguousarray(basis[:, :TOKEN_DIMENSIONS], dtype=np.float32)
-
-
-def _owners(
-    paper: Paper, begin: int, offsets: Sequence[Span], sentences: Sequence[Span]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The sentence of each word piece of the passage from `begin` on; which pieces are no repeated title."""
-    prefix = len(passage_prefix(paper))
-    places = [(a - prefix + begin if a >= prefix else -1, b) for a, b in offsets]
-    owner = owners(places, [start for start, _ in sentences])
-    return owner, np.array([begin == 0 or a >= prefix for a, _ in offsets], dtype=bool)
-
-
-def _compact(states: Vectors) -> NDArray[np.int8]:
-    """int8 rows, each scaled so that its largest value is 127."""
-    largest = np.maximum(np.abs(states).max(axis=1, keepdims=True, initial=0.0), 1e-12)
-    return np.asarray(np.rint(states * (127 / largest)), dtype=np.int8)
-
-
-def passage_spans(paper: Paper, sentences: Sequence[Span], encoder: DocumentEncoder) -> list[Span]:
-    """Runs of whole sentences that fit the encoder's window together with the title.
-
-    A single sentence longer than the window is cut at white space, so that no text is invisible.
-    """
-    room = encoder.max_tokens - 2  # [CLS] and [SEP]
-    if not sentences or encoder.token_count(passage_text(paper, 0, len(paper.abstract))) <= room:
-        return [(0, len(paper.abstract))]
-    room -= encoder.token_count(passage_prefix(paper))
-    spans: list[Span] = []
-    (start, end), used = sentences[0], 0
-    for a, b in (piece for span in sentences for piece in _pieces(paper.abstract, span, room, encoder)):
-        count = encoder.token_count(paper.abstract[a:b])
-        if used and used + count > room:
-            spans.append((start, end))
-            start, used = a, 0
-        used, end = used + count, b
-    spans.append((start, end))
-    return spans
-
-
-def _pieces(text: str, span: Span, room: int, encoder: DocumentEncoder) -> Iterator[Span]:
-    """`span` itself if it fits into `room` word pieces, else halves of it, cut at white space where there is any."""
-    a, b = span
-    if b - a <= 1 or encoder.token_count(text[a:b]) <= room:
-        yield span
-        return
-    middle = (a + b) // 2
-    space = text.rfind(" ", a + 1, middle)
-    cut = space if space > a else middle
-    yield from _pieces(text, (a, cut), room, encoder)
-    yield from _pieces(text, (cut, b), room, encoder)
-
-
-def _filled(passport: Passport, passages: int, sentences: int) -> Passport:
-    from dataclasses import replace
-
-    return replace(passport, passages=passages, sentences=sentences)
-
-
-def _swap(folder: Path, name: str) -> None:
-    """Make generation `name` the one in use, by an atomic rename."""
-    draft = folder / f"{CURRENT}.new"
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(name + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(folder / CURRENT)
-
-
-def _sweep(folder: Path, keep: str) -> None:
-    """Remove generations no longer in use; one that is held open goes next time."""
-    for path in (folder / GENERATIONS).iterdir():
-        if path.name != keep:
-            shutil.rmtree(path, ignore_errors=True)
+        for row, paper in enumerate(self._papers):
+            entry = self._entries[paper.paper_id]
+            record = Record(
+                row=row,
+                paper=paper,
+                passages=tuple(entry.passages),
+                sentences=tuple(entry.sentences),
+                first_sentence=first,
+                first_token=entry.first_token,
+                tokens=entry.tokens,
+                digest=paper.digest,
+            )
+            records.append(record)
+            first += len(entry.sentences)
+        return records

@@ -1,171 +1,153 @@
 """The Chroma collection of passages: written through llama-index, read with as little as possible.
 
-Writing uses llama-index's own `ChromaVectorStore`, so any llama-index program can open the collection
-with `VectorStoreIndex.from_vector_store`. Reading goes through chromadb's Rust bindings, because the
-public client costs 0.6 s of imports; they are private API, so they stand behind the two methods of
-`Reader` alone, a contract test holds them to the public client's answers, and the public client takes
-over whenever the bindings do not answer as expected.
+Writing uses llama-index's own `ChromaVectorStore`, so that any llama-index program can open the collection with
+`VectorStoreIndex.from_vector_store`. Reading uses `rag.index.chroma_bindings` for speed, and the public client if
+these do not work. Another vector store implements `VectorStore`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from rag.encoder import Vectors
-from rag.errors import REBUILD, IndexDamaged
-from rag.papers import Paper
+from rag.encoders.protocols import Vectors
+from rag.index.chroma_bindings import RustBindings, UntestedVersionError
+from rag.index.folder import corrupt
+from rag.index.passages import Bounds, passage_id, passage_text
+from rag.types import Paper
 
+FOLDER = "chroma"
 COLLECTION = "papers"
-_TENANT, _DATABASE = "default_tenant", "default_database"
-_TITLE = 200  # characters
-# Exactness before speed (recall@10 of 100,000 vectors: 0.996 by default, 0.999 at 200), and no chance in it:
-# Chroma lays vectors down at random levels, which shows as long as the search does not reach all of a small corpus.
+_DATABASE = "chroma.sqlite3"
+# Exact rather than fast: recall@10 of 100,000 vectors is 0.996 by default and 0.999 with ef_search 200. In a small
+# corpus every vector is reached, so that the random levels of HNSW do not show.
 _HNSW = {"hnsw": {"space": "cosine", "ef_search": 1000, "num_threads": 1}}
+_DELETED_AT_ONCE = 500
+_log = logging.getLogger(__name__)
 
 
-class Reader:
-    """Cosines from the collection in `folder`. Raises IndexDamaged where Chroma cannot read it."""
-
-    def __init__(self, folder: Path, dimension: int) -> None:
-        self.dimension = dimension
-        if not (folder / "chroma.sqlite3").is_file():
-            raise IndexDamaged(f"{folder} holds no Chroma collection.", REBUILD)
-        self._source: _Bindings | _Client
-        if not all(os.access(path, os.W_OK) for path in (folder, folder / "chroma.sqlite3")):
-            # Chroma writes to what it reads; a read-only index is read from a copy.
-            self._copy = tempfile.TemporaryDirectory(prefix="rag-", ignore_cleanup_errors=True)
-            folder = _copied(folder, Path(self._copy.name))
-        try:
-            self._source = _Bindings(folder)
-        except Exception:  # private API: whatever it raises, the public client decides
-            self._source = _public(folder)
-        self._folder = folder
-        # Opens every file now: damage shows, and the folder may be removed while this reader lives.
-        self._ask("query", np.eye(1, dimension, dtype=np.float32)[0], 1)
-
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self._source, method)(*arguments)
-        except Exception as error:
-            if isinstance(self._source, _Client):
-                raise _damaged(error) from error
-        self._source = _public(self._folder)
-        return self._ask(method, *arguments)
+class VectorStore(Protocol):
+    """The vectors of all passages. Both methods raise IndexCorruptError if they cannot be read."""
 
     def nearest(self, vector: Vectors, n: int) -> dict[str, float]:
         """Passage id -> cosine of the `n` passages nearest to the unit `vector` (dimension,), best first."""
-        ids, distances = self._ask("query", vector, n)
+        ...
+
+    def cosines(self, vector: Vectors, ids: Sequence[str]) -> dict[str, float]:
+        """Passage id -> exact cosine to the unit `vector`, for the passages `ids`."""
+        ...
+
+
+class ChromaReader:
+    """The vectors in the Chroma folder `folder` of one index version."""
+
+    def __init__(self, folder: Path, dimension: int) -> None:
+        if not (folder / _DATABASE).is_file():
+            raise corrupt(folder / _DATABASE, "the file is missing")
+        self._folder = self._source_folder = folder
+        if not all(os.access(path, os.W_OK) for path in (folder, folder / _DATABASE)):
+            # Chroma writes to what it reads, so that a read-only index is read from a copy.
+            self._copy = tempfile.TemporaryDirectory(prefix="rag-", ignore_cleanup_errors=True)
+            self._source_folder = _copy(folder, Path(self._copy.name))
+        self._source: RustBindings | PublicClient
+        try:
+            self._source = RustBindings(self._source_folder, COLLECTION)
+        except Exception as error:  # a private API may raise anything
+            self._use_public_client(error)
+        # Opens every file now: corruption shows, and the folder may be removed while this reader is in use.
+        self._call("query", np.eye(1, dimension, dtype=np.float32)[0], 1)
+
+    def nearest(self, vector: Vectors, n: int) -> dict[str, float]:
+        """Passage id -> cosine of the `n` passages nearest to the unit `vector` (dimension,), best first."""
+        ids, distances = self._call("query", vector, n)
         return {passage: 1.0 - distance for passage, distance in zip(ids, distances, strict=True)}
 
     def cosines(self, vector: Vectors, ids: Sequence[str]) -> dict[str, float]:
-        """Passage id -> exact cosine to the unit `vector`, for passages fetched by id."""
+        """Passage id -> exact cosine to the unit `vector`, for the passages `ids`."""
         if not ids:
             return {}
-        found, vectors = self._ask("get", list(ids))
-        if len(found) != len(ids):
-            raise IndexDamaged(f"{len(ids) - len(found)} passages are missing from Chroma.", REBUILD)
+        stored, vectors = self._call("get", list(ids))
+        if len(stored) != len(ids):
+            raise corrupt(self._folder, f"{len(ids) - len(stored)} passages are missing")
         matrix = np.asarray(vectors, dtype=np.float32)
         norms = np.maximum(np.linalg.norm(matrix, axis=1), 1e-12)
-        return dict(zip(found, (matrix @ vector / norms).tolist(), strict=True))
+        return dict(zip(stored, (matrix @ vector / norms).tolist(), strict=True))
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._source, method)(*arguments)
+        except Exception as error:  # chromadb raises its own errors, sqlite3's and those of its Rust core
+            if isinstance(self._source, PublicClient):
+                raise corrupt(self._folder, error) from error
+            self._use_public_client(error)
+        return self._call(method, *arguments)
+
+    def _use_public_client(self, cause: Exception) -> None:
+        try:
+            self._source = PublicClient(self._source_folder)
+        except Exception as error:
+            raise corrupt(self._folder, error) from error
+        level = logging.DEBUG if isinstance(cause, UntestedVersionError) else logging.WARNING
+        _log.log(level, "chromadb's public client replaces its Rust bindings: %r", cause)
 
 
-def _public(folder: Path) -> _Client:
-    try:
-        return _Client(folder)
-    except Exception as error:
-        raise _damaged(error) from error
-
-
-def _copied(folder: Path, target: Path) -> Path:
-    try:
-        shutil.copytree(folder, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
-        for path in (target, *target.rglob("*")):
-            path.chmod(0o700)  # copytree carries a folder's mode over
-    except (OSError, shutil.Error) as error:
-        raise _damaged(error) from error
-    return target
-
-
-class _Bindings:
-    """chromadb's Rust core without its Python package."""
-
-    def __init__(self, folder: Path) -> None:
-        import chromadb_rust_bindings as rust
-
-        config = rust.SqliteDBConfig(
-            hash_type=rust.MigrationHash.MD5,
-            migration_mode=rust.MigrationMode.Validate,
-            url=str(folder / "chroma.sqlite3"),
-        )
-        self._rust = rust.Bindings(
-            allow_reset=False, sqlite_db_config=config, persist_path=str(folder), hnsw_cache_size=16
-        )
-        self._id = str(self._rust.get_collection(COLLECTION, _TENANT, _DATABASE).id)
-
-    def query(self, vector: Vectors, n: int) -> tuple[list[str], list[float]]:
-        found = self._rust.query(
-            self._id, None, [vector.tolist()], n, None, None, ["distances"], _TENANT, _DATABASE
-        )  # fmt: skip
-        return found.ids[0], found.distances[0]
-
-    def get(self, ids: list[str]) -> tuple[list[str], Any]:
-        found = self._rust.get(self._id, ids, None, None, 0, None, ["embeddings"], _TENANT, _DATABASE)
-        return found.ids, found.embeddings
-
-
-class _Client:
-    """The public client, read side."""
+class PublicClient:
+    """The same two calls by chromadb's public client."""
 
     def __init__(self, folder: Path) -> None:
         self._collection = client(folder).get_collection(COLLECTION, embedding_function=None)
 
     def query(self, vector: Vectors, n: int) -> tuple[list[str], list[float]]:
-        found = self._collection.query(query_embeddings=[vector.tolist()], n_results=n, include=["distances"])
-        return found["ids"][0], found["distances"][0]
+        """Ids and cosine distances of the `n` passages nearest to `vector` (dimension,)."""
+        result = self._collection.query(query_embeddings=[vector.tolist()], n_results=n, include=["distances"])
+        return result["ids"][0], result["distances"][0]
 
     def get(self, ids: list[str]) -> tuple[list[str], Any]:
-        found = self._collection.get(ids=ids, include=["embeddings"])
-        return found["ids"], found["embeddings"]
+        """The ids that exist, and their vectors."""
+        result = self._collection.get(ids=ids, include=["embeddings"])
+        return result["ids"], result["embeddings"]
 
 
-class Writer:
-    """Adds and deletes passages in the collection in `folder`, made if missing."""
+class ChromaWriter:
+    """Adds and deletes passages in the collection in `folder`, which is created if it is missing.
+
+    Raises IndexCorruptError if Chroma cannot use the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         from llama_index.vector_stores.chroma import ChromaVectorStore
 
+        self._folder = folder
         try:
             self._collection = client(folder).get_or_create_collection(
                 COLLECTION, configuration=_HNSW, embedding_function=None
             )
-        except Exception as error:  # chromadb raises its own, sqlite3's and the Rust core's
-            raise _damaged(error) from error
+        except Exception as error:  # chromadb raises its own errors, sqlite3's and those of its Rust core
+            raise corrupt(folder, error) from error
         self._store = ChromaVectorStore(chroma_collection=self._collection)
 
-    def add(
-        self, paper: Sequence[Paper], spans: Sequence[tuple[str, int, int]], texts: Sequence[str], vectors: Vectors
-    ) -> None:
-        """Add passages: row i is `spans[i]` = (passage id, start, end) of `paper[i]`: `texts[i]`, `vectors[i]`."""
+    def add(self, passages: Sequence[tuple[Paper, int, Bounds]], vectors: Vectors) -> None:
+        """Add passages: `passages[i]` is (paper, number of the passage, its span), its vector is `vectors[i]`."""
         from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
         nodes = [
             TextNode(
-                id_=passage_id,
-                text=text,
-                metadata={"paper_id": p.paper_id, "title": p.title, "start": start, "end": end, "date": p.date or ""},
+                id_=passage_id(paper.paper_id, ordinal),
+                text=passage_text(paper, start, end),
+                metadata=_metadata(paper, start, end),
                 excluded_embed_metadata_keys=["paper_id", "title", "start", "end", "date"],
                 excluded_llm_metadata_keys=["paper_id", "start", "end"],
-                relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=p.paper_id)},
+                relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=paper.paper_id)},
                 embedding=vector.tolist(),
             )
-            for p, (passage_id, start, end), text, vector in zip(paper, spans, texts, vectors, strict=True)
+            for (paper, ordinal, (start, end)), vector in zip(passages, vectors, strict=True)
         ]
         if nodes:
             self._store.add(nodes)
@@ -173,14 +155,15 @@ class Writer:
     def delete(self, ids: Sequence[str]) -> None:
         """Delete passages by id."""
         try:
-            for at in range(0, len(ids), 500):
-                self._collection.delete(ids=list(ids[at : at + 500]))
+            for at in range(0, len(ids), _DELETED_AT_ONCE):
+                self._collection.delete(ids=list(ids[at : at + _DELETED_AT_ONCE]))
         except Exception as error:
-            raise _damaged(error) from error
+            raise corrupt(self._folder, error) from error
 
-    def count(self) -> int:
-        """Number of passages in the collection."""
-        return int(self._collection.count())
+    def require_count(self, passages: int) -> None:
+        """Raises IndexCorruptError if the collection does not hold `passages` passages."""
+        if (count := int(self._collection.count())) != passages:
+            raise corrupt(self._folder, f"it holds {count} passages instead of {passages}")
 
 
 def client(folder: Path) -> Any:
@@ -191,16 +174,16 @@ def client(folder: Path) -> Any:
     return chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
 
 
-def passage_prefix(paper: Paper) -> str:
-    """What stands before each passage of a paper: its title, or the beginning, lest it fill the encoder's window."""
-    return f"{paper.title[:_TITLE]}\n" if paper.title else ""
+def _metadata(paper: Paper, start: int, end: int) -> dict[str, str | int]:
+    return {"paper_id": paper.paper_id, "title": paper.title, "start": start, "end": end, "date": paper.date or ""}
 
 
-def passage_text(paper: Paper, start: int, end: int) -> str:
-    """What is embedded for a passage: the title, and the passage's part of the abstract."""
-    return f"{passage_prefix(paper)}{paper.abstract[start:end]}".rstrip()
-
-
-def _damaged(error: Exception) -> IndexDamaged:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return IndexDamaged(f"Chroma cannot read the index: {reason}.", REBUILD)
+def _copy(folder: Path, target: Path) -> Path:
+    """Copy `folder` into `target`, writable. Raises IndexCorruptError."""
+    try:
+        shutil.copytree(folder, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        for path in (target, *target.rglob("*")):
+            path.chmod(0o700)  # copytree carries a folder's mode over
+    except (OSError, shutil.Error) as error:
+        raise corrupt(folder, error) from error
+    return target

@@ -1,0 +1,1 @@
+"""The parts of rag behind the interfaces of other libraries."""

@@ -1,0 +1,1 @@
+"""Papers: reading them from files, and writing them as BibTeX."""

@@ -1,0 +1,1 @@
+"""Encoders: text to unit vectors, for documents and for queries."""

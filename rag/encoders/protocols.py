@@ -1,0 +1,76 @@
+"""What the program asks of an encoder. An encoder of your own implements these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Offsets = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEmbeddings:
+    """Contextual embeddings of the n tokens of one text, special tokens left out.
+
+    `vectors` (n, dimension) has unit rows; `offsets` are the (start, end) of each token in characters.
+    """
+
+    offsets: Offsets
+    vectors: Vectors
+
+
+class Encoder(Protocol):
+    """Encodes queries."""
+
+    def encode(self, text: str) -> Vectors:
+        """The unit vector of `text`, shape (dimension,), float32."""
+        ...
+
+
+class TokenEncoder(Encoder, Protocol):
+    """Encodes queries, and gives the embedding of each of their tokens."""
+
+    def encode_tokens(self, text: str) -> TokenEmbeddings:
+        """The token embeddings of `text`."""
+        ...
+
+    def encode_with_tokens(self, text: str) -> tuple[Vectors, TokenEmbeddings]:
+        """`encode` and `encode_tokens` of `text` in one pass."""
+        ...
+
+    def is_vocabulary_word(self, word: str) -> bool:
+        """Whether the folded `word` is a single token: a word in use, and so no misspelling."""
+        ...
+
+
+class DocumentEncoder(Protocol):
+    """Encodes passages and sentences when an index is built."""
+
+    max_tokens: int
+    dimension: int
+
+    def token_count(self, text: str) -> int:
+        """Tokens of `text`, without the special ones."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, shape (len(texts), dimension), float32."""
+        ...
+
+    def encode_documents_with_tokens(self, texts: Sequence[str]) -> tuple[Vectors, list[TokenEmbeddings]]:
+        """`encode_documents`, and the token embeddings of each text."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """How vectors are made, for the manifest: `pooling` and `prefix`."""
+        ...
+
+
+def unit_rows(x: Vectors) -> Vectors:
+    """`x` (n, d) with every row scaled to length 1."""
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), dtype=np.float32)

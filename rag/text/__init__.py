@@ -1,0 +1,1 @@
+"""Everything that cuts, normalises or cleans text."""
