@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from rag.papers import Paper
 from rag.settings import Settings
+from rag.types import Paper
 from tests.conftest import Run
 
 OK, USAGE, ABSTAINED, INDEX = 0, 2, 3, 6
@@ -61,7 +61,7 @@ def test_ask_json_has_the_documented_shape(cli: Callable[..., Run], corpus: list
     run = cli("ask", QUESTION, "--json")
     assert run.code == OK and one_line(run.out)
     answer = run.json
-    assert promised(answer, "id question answer abstained mode model sentences citations timings_ms")
+    assert promised(answer, "schema id question answer abstained mode model sentences citations context timings_ms")
     assert (answer["id"], answer["question"], answer["abstained"]) == (None, QUESTION, False)
     assert (answer["mode"], answer["model"]) == ("extractive", None)
     numbers = {c["n"] for c in answer["citations"]}
@@ -79,10 +79,11 @@ def test_ask_json_has_the_documented_shape(cli: Callable[..., Run], corpus: list
 def test_search_json_has_the_documented_shape(cli: Callable[..., Run]) -> None:
     run = cli("search", QUESTION, "--json", "-k", 3)
     assert run.code == OK and run.err == ""
-    assert promised(run.json, "id question hits")
+    assert promised(run.json, "schema id question hits")
     assert [h["rank"] for h in run.json["hits"]] == [1, 2, 3]
     for hit in run.json["hits"]:
-        assert promised(hit, "rank paper_id title score dense lexical passage")
+        assert promised(hit, "rank paper_id title score dense bm25 late_interaction passage")
+        assert (hit["lexical"], hit["nearness"]) == (hit["bm25"], hit["late_interaction"])  # deprecated names
 
 
 def test_search_lists_titles_with_ids(cli: Callable[..., Run]) -> None:
@@ -153,15 +154,16 @@ def test_show_prints_one_paper_and_where_it_came_from(cli: Callable[..., Run], c
     assert run.code == USAGE and run.out == "" and "Give an id" in run.err
 
 
-def test_status_shows_passport_counts_sizes_and_the_server(cli: Callable[..., Run], index_dir: Path) -> None:
+def test_status_shows_manifest_counts_sizes_and_the_server(cli: Callable[..., Run], index_dir: Path) -> None:
     run = cli("status", "--json")
     assert run.code == OK
     status = run.json
     assert status["index"]["path"] == str(index_dir) and status["index"]["state"] == "ready"
     assert status["index"]["bytes"] > 1_000_000
-    passport = status["passport"]
-    assert (passport["papers"], passport["dimension"], passport["embedding_model"]) == (539, 384, "all-MiniLM-L6-v2")
-    assert {"schema", "weights", "pooling", "prefix", "chunking", "corpus", "versions"} <= set(passport)
+    manifest = status["manifest"]
+    assert status["passport"] == manifest  # the deprecated name
+    assert (manifest["papers"], manifest["dimension"], manifest["embedding_model"]) == (539, 384, "all-MiniLM-L6-v2")
+    assert {"schema", "weights", "pooling", "prefix", "chunking", "corpus", "versions"} <= set(manifest)
     assert "539" in cli("status").out
     assert "ollama" in status, "reachable or not"
 
@@ -310,19 +312,19 @@ def test_a_file_is_no_index(cli: Callable[..., Run], tmp_path: Path, command: li
     assert run.code == INDEX and one_line(run.err) and str(tmp_path / "file") in run.err
 
 
-def test_an_unfit_index_exits_6_and_names_field_and_command(cli: Callable[..., Run]) -> None:
+def test_an_index_of_other_settings_exits_6_and_names_field_and_command(cli: Callable[..., Run]) -> None:
     run = cli("ask", QUESTION, "--set", "max_tokens=128")
     assert (run.code, run.out) == (INDEX, "") and one_line(run.err)
     assert "max_tokens" in run.err and "rag index" in run.err
 
 
-def test_a_damaged_index_exits_6_and_names_the_command(cli: Callable[..., Run], small: Settings) -> None:
-    (database,) = small.index_path.glob("generations/*/chroma/chroma.sqlite3")
+def test_a_corrupt_index_exits_6_and_names_the_command(cli: Callable[..., Run], small: Settings) -> None:
+    (database,) = small.index_path.glob("versions/*/chroma/chroma.sqlite3")
     database.write_bytes(b"no database " * 1000)
     run = cli("ask", QUESTION, "--index", small.index_path)
     assert (run.code, run.out) == (INDEX, "") and one_line(run.err) and "rag index --rebuild" in run.err
     status = cli("status", "--json", "--index", small.index_path)
-    assert status.code == INDEX and status.json["index"]["state"] == "damaged"
+    assert status.code == INDEX and status.json["index"]["state"] == "corrupt"
 
 
 def test_index_reports_what_it_did_and_skips_what_it_cannot_read(cli: Callable[..., Run], tmp_path: Path) -> None:
@@ -337,13 +339,13 @@ def test_index_reports_what_it_did_and_skips_what_it_cannot_read(cli: Callable[.
     assert answer["citations"][0]["paper_id"] == "w"
 
 
-# --- an index of somebody else's -------------------------------------------------------------------
+# --- an index of another user -------------------------------------------------------------------
 
 
 @pytest.fixture
-def foreign(small: Settings) -> Iterator[Path]:
+def others(small: Settings) -> Iterator[Path]:
     """An index folder that other users may read but not write, in a folder of the same kind."""
-    top = Path(tempfile.mkdtemp(prefix="rag-foreign-"))  # pytest's own temporary folders are closed to others
+    top = Path(tempfile.mkdtemp(prefix="rag-others-"))  # pytest's own temporary folders are closed to others
     shutil.copytree(small.index_path, top / "index")
     for path in (top, *top.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -352,23 +354,23 @@ def foreign(small: Settings) -> Iterator[Path]:
 
 
 @pytest.fixture
-def nobody(cli: Callable[..., Run], foreign: Path) -> Callable[..., Run]:
-    """`cli` as another user, beside the foreign index."""
+def nobody(cli: Callable[..., Run], others: Path) -> Callable[..., Run]:
+    """`cli` as another user, beside the others index."""
     prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("needs root and setpriv to become another user")
-    probe = subprocess.run([*prefix, sys.executable, "-c", "import rag.cli"], cwd=foreign, capture_output=True)
+    probe = subprocess.run([*prefix, sys.executable, "-c", "import rag.cli"], cwd=others, capture_output=True)
     if probe.returncode:
         pytest.skip("another user cannot run this Python")
-    home = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(foreign.parent))
-    return partial(cli, prefix=prefix, **({"cwd": foreign.parent, "RAG_INDEX_DIR": str(foreign)} | home))
+    home = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(others.parent))
+    return partial(cli, prefix=prefix, **({"cwd": others.parent, "RAG_INDEX_DIR": str(others)} | home))
 
 
-def test_a_read_only_index_still_answers(nobody: Callable[..., Run], foreign: Path) -> None:
-    before = sorted(p.name for p in foreign.rglob("*"))
+def test_a_read_only_index_still_answers(nobody: Callable[..., Run], others: Path) -> None:
+    before = sorted(p.name for p in others.rglob("*"))
     run = nobody("ask", QUESTION)
     assert run.code == OK and "[1]" in run.out
-    assert sorted(p.name for p in foreign.rglob("*")) == before
+    assert sorted(p.name for p in others.rglob("*")) == before
 
 
 def test_writing_a_read_only_index_fails_in_one_line(nobody: Callable[..., Run]) -> None:
@@ -376,14 +378,14 @@ def test_writing_a_read_only_index_fails_in_one_line(nobody: Callable[..., Run])
     assert (run.code, run.out) == (INDEX, "") and one_line(run.err) and "ermission" in run.err
 
 
-def test_an_unreadable_index_fails_in_one_line(nobody: Callable[..., Run], foreign: Path) -> None:
-    foreign.chmod(0o700)
+def test_an_unreadable_index_fails_in_one_line(nobody: Callable[..., Run], others: Path) -> None:
+    others.chmod(0o700)
     run = nobody("ask", QUESTION)
     assert (run.code, run.out) == (INDEX, "") and one_line(run.err) and "ermission" in run.err
 
 
-def test_an_unreadable_corpus_file_is_named(nobody: Callable[..., Run], foreign: Path) -> None:
-    secret = foreign.parent / "secret.txt"
+def test_an_unreadable_corpus_file_is_named(nobody: Callable[..., Run], others: Path) -> None:
+    secret = others.parent / "secret.txt"
     secret.write_text("x")
     secret.chmod(0o600)
     run = nobody("index", secret)

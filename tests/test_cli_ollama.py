@@ -158,7 +158,7 @@ def test_json_names_mode_model_and_times(rag: Cli, fake: OllamaServer) -> None:
     run = rag("ask", QUESTION, "--json", "--timing")
     assert run.code == OK
     answer = run.json
-    assert (answer["mode"], answer["model"], answer["abstained"]) == ("ollama", "llama3.2:latest", False)
+    assert (answer["mode"], answer["model"], answer["abstained"]) == ("generative", "llama3.2:latest", False)
     assert [(c["n"], c["title"]) for c in answer["citations"]] == [(1, TITLE)]
     (evidence,) = answer["citations"][0]["evidence"]
     assert evidence["text"] in fake.chats()[0]["messages"][1]["content"]
@@ -205,7 +205,7 @@ def test_a_supported_sentence_without_a_citation_gets_one(rag: Cli, fake: Ollama
     assert written == f"{CLAIM}. {CSD}.\n"
     text, _, sources = checked.partition(DONE)
     assert text == f"{CLAIM}. [1] {CSD}. [2]\n" and sources == f"  [1] {TITLE}\n  [2] {SECOND}\n"
-    assert run.code == OK and one_line(run.err) and run.err.startswith("2 sentences got the citation")
+    assert run.code == OK and one_line(run.err) and run.err.startswith("Corrected the citation of 2 sentences")
 
 
 def test_an_unsupported_sentence_is_marked_and_exits_4(rag: Cli, fake: OllamaServer) -> None:
@@ -222,7 +222,7 @@ def test_strict_removes_it_before_anybody_reads_it(rag: Cli, fake: OllamaServer)
     fake.reply = [f"{CLAIM} [1].", f" {INVENTED} [2]."]
     for run in (rag("ask", "--strict", QUESTION), rag("ask", QUESTION, RAG_STRICT="1")):
         assert run.code == OK and run.out == f"{CLAIM} [1].\n\nSources\n  [1] {TITLE}\n"
-        assert one_line(run.err) and "removed" in run.err
+        assert one_line(run.err) and "Removed" in run.err
 
 
 def test_a_guess_is_withheld(rag: Cli, fake: OllamaServer) -> None:
@@ -246,7 +246,7 @@ def test_reasoning_is_never_part_of_the_answer(rag: Cli, fake: OllamaServer, liv
     assert (run.code, run.out, run.err) == (OK, expected, "")
     assert fake.chats()[-1]["think"] is False
     assert "Let me" not in rag("ask", QUESTION, "--json", "--show-thinking").out
-    run = rag("ask", QUESTION, "--show-thinking", "-s", "think=on", "-s", "llm=qwen3:4b")
+    run = rag("ask", QUESTION, "--show-thinking", "-s", "think=on", "-s", "model=qwen3:4b")
     assert (run.code, run.out, run.err) == (OK, expected, "Let me see.More of it.\n\n")
     assert fake.chats()[-1]["think"] is True
     process = live("ask", QUESTION, "--show-thinking")
@@ -264,7 +264,7 @@ def test_nothing_a_model_writes_reaches_the_terminal_as_control(rag: Cli, fake: 
     fake.reply = [f"{CLAIM} [1].", " \x1b[2J\x07\u202e\ud83d", "\ude00 More."]
     run = rag("ask", QUESTION)
     assert run.code in (OK, UNSUPPORTED) and not set(run.out) & set("\x1b\x07\u202e")
-    assert rag("ask", QUESTION, "--json").json["mode"] == "ollama"
+    assert rag("ask", QUESTION, "--json").json["mode"] == "generative"
 
 
 # --- which model -----------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_nothing_a_model_writes_reaches_the_terminal_as_control(rag: Cli, fake: 
     [
         (["--model", "nosuch"], r"no model 'nosuch'\. `rag models pull nosuch`"),
         (["--model", "nomic-embed-text"], r"it can only embed\. `rag models`"),
-        (["--mode", "ollama", "-s", "llm=nosuch"], r"`rag models pull nosuch`"),
+        (["--mode", "generative", "-s", "model=nosuch"], r"`rag models pull nosuch`"),
     ],
 )
 def test_a_model_that_cannot_answer(rag: Cli, fake: OllamaServer, arguments: list[str], told: str) -> None:
@@ -286,7 +286,7 @@ def test_a_model_that_cannot_answer(rag: Cli, fake: OllamaServer, arguments: lis
 
 def test_a_server_without_a_model_that_answers(rag: Cli, fake: OllamaServer) -> None:
     fake.models = {"nomic-embed-text": FakeModel(["embedding"])}
-    run = rag("ask", QUESTION, "--mode", "ollama")
+    run = rag("ask", QUESTION, "--mode", "generative")
     assert (run.code, run.out) == (UNAVAILABLE, "") and one_line(run.err) and "`rag models pull llama3.2`" in run.err
     run = rag("ask", QUESTION)
     assert run.code == OK and DONE in run.out
@@ -299,7 +299,7 @@ def test_models_are_listed_and_the_one_that_answers_is_marked(rag: Cli, fake: Ol
     assert run.code == OK and run.err == ""
     assert [line.split()[:2] for line in run.out.splitlines() if line[0] == "*"] == [["*", "llama3.2:latest"]]
     assert "nomic-embed-text" in run.out and "3.2B Q4_K_M" in run.out and "2.0 GB" in run.out
-    listed = rag("models", "--json", "-s", "llm=llama3.2").json
+    listed = rag("models", "--json", "-s", "model=llama3.2").json
     assert [m["name"] for m in listed] == ["nomic-embed-text", "llama3.2:latest", "qwen3:4b"]
     assert [m["chosen"] for m in listed] == [False, True, False]
     fake.models["far"] = FakeModel(remote_host="https://ollama.com")
@@ -359,7 +359,7 @@ def befall(fake: OllamaServer, fault: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("fault", "told"), BEFORE_ANY_TEXT)
 def test_a_failure_is_one_line_with_its_remedy(rag: Cli, fake: OllamaServer, fault: str, told: str) -> None:
-    run = rag("ask", QUESTION, "--mode", "ollama", **befall(fake, fault))
+    run = rag("ask", QUESTION, "--mode", "generative", **befall(fake, fault))
     assert (run.code, run.out) == (UNAVAILABLE, "")
     assert one_line(run.err) and run.err.startswith("rag: ") and re.search(told, run.err)
 
@@ -367,7 +367,7 @@ def test_a_failure_is_one_line_with_its_remedy(rag: Cli, fake: OllamaServer, fau
 @pytest.mark.parametrize(("fault", "told"), IN_MID_STREAM)
 def test_what_had_streamed_is_kept(rag: Cli, fake: OllamaServer, fault: str, told: str) -> None:
     fake.reply = [f"{CLAIM} [1].", " More", " follows."]
-    run = rag("ask", QUESTION, "--mode", "ollama", **befall(fake, fault))
+    run = rag("ask", QUESTION, "--mode", "generative", **befall(fake, fault))
     assert (run.code, run.out) == (UNAVAILABLE, f"{CLAIM} [1].\n")
     assert one_line(run.err) and run.err.startswith("rag: ") and re.search(told, run.err)
 
@@ -395,9 +395,9 @@ def test_the_server_decides_the_mode_only_where_nobody_else_did(rag: Cli, fake: 
 @pytest.mark.parametrize("version", ["0.12.5", "0.34.2"])
 def test_a_truncated_prompt_is_no_answer(rag: Cli, fake: OllamaServer, version: str) -> None:
     fake.version, fake.forced_num_ctx = version, 100
-    run = rag("ask", QUESTION, "--mode", "ollama")
+    run = rag("ask", QUESTION, "--mode", "generative")
     assert run.code == UNAVAILABLE and DONE not in run.out
-    assert one_line(run.err) and "Raise num_ctx (now 8192), or ask for fewer papers with -k." in run.err
+    assert one_line(run.err) and "Raise num_ctx (now 8192), or retrieve fewer papers with -k." in run.err
     run = rag("ask", QUESTION, "--json")
     assert run.json["mode"] == "extractive" and "Raise num_ctx" in run.json["notes"][0]
 
@@ -428,20 +428,31 @@ def test_a_reader_that_leaves_early_is_no_failure(live: Callable[..., Live], fak
 
 
 def test_config_says_where_each_value_comes_from(rag: Cli, fake: OllamaServer, tmp_path: Path) -> None:
-    (tmp_path / "rag.toml").write_text('num_ctx = 2048\nllm = "qwen3:4b"\n')
-    arguments = ("-s", "temperature=0.5", "-s", "llm=llama3.2")
+    (tmp_path / "rag.toml").write_text('num_ctx = 2048\nkeep_alive = "5m"\n[llm]\nmodel = "qwen3:4b"\nseed = 7\n')
+    arguments = ("-s", "temperature=0.5", "-s", "llm.model=llama3.2")
     environment = {"RAG_NUM_CTX": "1024", "RAG_KEEP_ALIVE": "10m", "cwd": tmp_path}
-    shown = rag("config", "--json", *arguments, **environment).json
-    assert shown["num_ctx"] == {"value": 2048, "origin": "rag.toml"}
-    assert shown["llm"] == {"value": "llama3.2", "origin": "command line"}
-    assert shown["temperature"] == {"value": 0.5, "origin": "command line"}
-    assert shown["keep_alive"] == {"value": "10m", "origin": "environment RAG_KEEP_ALIVE"}
-    assert shown["ollama_host"] == {"value": fake.host, "origin": "environment OLLAMA_HOST"}
-    assert shown["token_timeout"]["origin"] == "default"
+    settings = rag("config", "--json", *arguments, **environment).json
+    expected = {
+        "num_ctx": (1024, "environment RAG_NUM_CTX"),
+        "model": ("llama3.2", "command line"),
+        "temperature": (0.5, "command line"),
+        "keep_alive": ("10m", "environment RAG_KEEP_ALIVE"),
+        "seed": (7, "rag.toml"),
+        "ollama_host": (fake.host, "environment OLLAMA_HOST"),
+        "token_timeout": (60.0, "default"),
+    }
+    for name, (value, origin) in expected.items():
+        assert settings[name] == {"value": value, "origin": origin, "group": "llm"}
     lines = rag("config", *arguments, **environment).out.splitlines()
-    assert [line for line in lines if re.match(r"llm +llama3\.2 +command line +\w", line)]
-    shown = rag("config", "--json", RAG_OLLAMA_HOST=":1").json
-    assert shown["ollama_host"] == {"value": ":1", "origin": "environment RAG_OLLAMA_HOST"}
+    assert "[llm]" in lines and [line for line in lines if re.match(r"model +llama3\.2 +command line +\w", line)]
+    settings = rag("config", "--json", RAG_OLLAMA_HOST=":1").json
+    assert settings["ollama_host"] == {"value": ":1", "origin": "environment RAG_OLLAMA_HOST", "group": "llm"}
+
+
+def test_old_names_work_with_a_note(rag: Cli, fake: OllamaServer) -> None:
+    run = rag("ask", QUESTION, "--mode", "ollama", "-s", "llm=llama3.2", "--json")
+    assert run.code == OK and run.json["mode"] == "generative" and run.json["model"] == "llama3.2"
+    assert run.err.count("is deprecated") == 2 and "use generative" in run.err and "use model" in run.err
 
 
 def test_settings_reach_the_server(rag: Cli, fake: OllamaServer, tmp_path: Path) -> None:
@@ -504,7 +515,7 @@ def test_batch_with_history_shows_what_was_searched(rag: Cli, fake: OllamaServer
 
 def test_a_failure_in_a_batch_is_told_in_its_place(rag: Cli, fake: OllamaServer) -> None:
     fake.fault = "500"
-    run = rag("ask", "--batch", "--mode", "ollama", stdin=json.dumps({"id": "a", "question": QUESTION}))
+    run = rag("ask", "--batch", "--mode", "generative", stdin=json.dumps({"id": "a", "question": QUESTION}))
     assert run.code == UNAVAILABLE and run.err == ""
     assert run.lines == [{"id": "a", "error": run.lines[0]["error"]}] and "system memory" in run.lines[0]["error"]
 
@@ -523,7 +534,7 @@ def test_chat_in_a_pipe(rag: Cli, fake: OllamaServer) -> None:
         "The last answer cites no [9].",
         "Which one? /open 1 shows",
         f"Searched for: {FOLLOW_UP} mitigates forgetting",
-        "Model: llama3.2:latest. Also here: nomic-embed-text, qwen3:4b.",
+        "Model: llama3.2:latest. Also available: nomic-embed-text, qwen3:4b.",
         "no model 'nosuch'",
         "Answers now come from qwen3:4b.",
         "/sources lists what was cited",
@@ -544,7 +555,7 @@ def test_chat_ends_with_its_input(rag: Cli) -> None:
 
 def test_a_failure_does_not_end_the_chat(rag: Cli, fake: OllamaServer) -> None:
     fake.fault = "500"
-    run = rag("chat", "--mode", "ollama", stdin=f"{QUESTION}\n🔥\n/sources\n")
+    run = rag("chat", "--mode", "generative", stdin=f"{QUESTION}\n🔥\n/sources\n")
     assert run.code == OK and run.out == ""
     assert "system memory" in run.err and "empty" in run.err and "Nothing has been answered yet." in run.err
 
