@@ -1,7 +1,7 @@
 """Takes the pictures in docs/images: `python docs/screenshots.py`, over the user's index (or RAG_INDEX_DIR).
 
-The model is a stand-in that writes what is below, one claim of it with the wrong source and one without any;
-everything else is the program itself.
+A fake model writes REPLY, which has one claim with a wrong source and one that no paper supports. Everything else is
+the program itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,13 @@ REPLY = (
 
 
 def main() -> None:
-    """Every picture, one visitor each."""
+    """Take every picture, each as a new visitor."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with OllamaServer() as server, sync_playwright() as playwright:
         server.reply = [word if i == 0 else f" {word}" for i, word in enumerate(REPLY.split())]
-        base = Assistant.open()
-        settings = replace(base.settings, ollama_host=server.host, mode="auto", llm="")
-        app = launch(Assistant(base.index, settings), wait=False)
+        assistant = Assistant.open()
+        settings = assistant.settings.replace(ollama_host=server.host, mode="auto", model="")
+        app = launch(assistant.configured(settings), wait=False)
         with playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
             wide, phone = {"width": 1200, "height": 760}, {"width": 390, "height": 844}
             welcome(visit(browser, app, viewport=wide))
@@ -53,7 +52,7 @@ def main() -> None:
 
 
 def visit(browser: Browser, app: Any, **more: Any) -> Page:
-    """A new visitor's page, ready to be used."""
+    """A new visitor's page, loaded."""
     page = browser.new_page(reduced_motion="reduce", **more)
     page.goto(app.local_url)
     page.get_by_role("button", name=QUESTION).wait_for()
@@ -61,14 +60,14 @@ def visit(browser: Browser, app: Any, **more: Any) -> Page:
     return page
 
 
-def keep(page: Page, name: str) -> None:
-    """Write docs/images/NAME.png and let the visitor go."""
+def save(page: Page, name: str) -> None:
+    """Write docs/images/NAME.png and close the page."""
     page.screenshot(path=IMAGES / f"{name}.png")
     page.close()
 
 
 def welcome(page: Page) -> None:
-    keep(page, "welcome")
+    save(page, "welcome")
 
 
 def answer(page: Page, name: str) -> None:
@@ -79,7 +78,7 @@ def answer(page: Page, name: str) -> None:
     page.mouse.move(0, 0)
     page.evaluate("scrollTo(0, 0)")
     turn.get_by_role("button", name="Not supported").focus()
-    keep(page, name)
+    save(page, name)
 
 
 def papers(page: Page) -> None:
@@ -88,7 +87,7 @@ def papers(page: Page) -> None:
     page.locator("#list .count", has_text="100").wait_for()
     page.locator("#list li button").first.click()
     page.locator("#paper-view .near li").first.wait_for()
-    keep(page, "papers")
+    save(page, "papers")
 
 
 def settings_panel(page: Page) -> None:
@@ -96,7 +95,7 @@ def settings_panel(page: Page) -> None:
     page.locator("#thread .turn").wait_for()
     page.get_by_role("button", name="Settings", exact=True).click()
     page.get_by_role("radio", name="llama3.2").wait_for()
-    keep(page, "settings")
+    save(page, "settings")
 
 
 if __name__ == "__main__":

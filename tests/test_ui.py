@@ -1,6 +1,6 @@
 """The chat in a real browser, on the whole index, against the faithful Ollama server.
 
-Every page of every test records its requests; one to another host fails the test. Waiting is for what the
+Every page of every test records its requests; a request to another host fails the test. Tests wait for what the
 page shows or for an event of the server, never for time.
 """
 
@@ -16,7 +16,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,14 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from rag.assistant import Assistant
 from rag.errors import UsageError
-from rag.index import build
-from rag.papers import Paper
+from rag.index.build import build_index
 from rag.settings import Settings
+from rag.types import Delta, Paper, Prompted, Searched, SearchResult
 from tests.conftest import Run
 from tests.ollama_server import FakeModel, OllamaServer
-from ui import check, launch
+from ui import check, launch, view
+from ui.entries import plain_text, unfinished
+from ui.running import Progress
 
 REPLY = [
     "Reinforcement",
@@ -48,7 +49,7 @@ EVIL = (
 LINK = "[click](javascript:window.evil=3) </textarea></iframe>\u202eoverride\u202c"
 
 
-# --- what the tests share ------------------------------------------------------------------------------
+# --- fixtures and helpers -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,9 @@ def _server() -> Iterator[OllamaServer]:
 
 @pytest.fixture
 def ollama(_server: OllamaServer) -> OllamaServer:
-    """The server the app talks to, as good as new."""
+    """The server that the app uses, reset."""
     _server.models = {"llama3.2:latest": FakeModel(), "nomic-embed-text:latest": FakeModel(["embedding"])}
-    _server.reply, _server.fault, _server.fault_path = list(REPLY), "", "/api/chat"
+    _server.reply, _server.replies, _server.fault, _server.fault_path = list(REPLY), [], "", "/api/chat"
     _server.client_gone.clear()
     _server.requests.clear()
     return _server
@@ -75,15 +76,15 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def app(assistant: Assistant, _server: OllamaServer, reports: Path) -> Iterator[Any]:
     """The app over the whole corpus."""
-    settings = replace(assistant.settings, ollama_host=_server.host)
-    running = launch(Assistant(assistant.index, settings), report=reports, wait=False)
+    settings = assistant.settings.replace(ollama_host=_server.host)
+    running = launch(assistant.configured(settings), report=reports, wait=False)
     yield running
     running.close()
 
 
 @pytest.fixture
 def visit(browser: Browser, app: Any, ollama: OllamaServer) -> Iterator[Callable[..., Page]]:
-    """`visit(**context)`: a new visitor's page; no visitor's page may ask another host for anything."""
+    """`visit(url, **context)`: a new visitor's page; no page may send a request to another host."""
     requests: list[str] = []
     contexts = []
 
@@ -217,6 +218,34 @@ def test_stop_while_the_model_is_silent_gives_the_question_back(
     assert ollama.client_gone.wait(10)
     expect(box(page)).to_have_value("What mitigates forgetting?")
     expect(page.locator(".turn")).to_have_count(0)
+
+
+def test_stop_ends_the_call_of_a_judge(visit: Callable[..., Page], assistant: Assistant, ollama: OllamaServer) -> None:
+    judge_asked = threading.Event()
+
+    class JudgeReply(list[Any]):
+        def __getitem__(self, part: Any) -> Any:
+            judge_asked.set()
+            return list(self)[part]
+
+    claim = "Reinforcement fine-tuning forgets more than supervised fine-tuning [1]."
+    ollama.replies = [[claim], JudgeReply(["CONTRA", "DICTED"])]
+    ollama.fault = "pause"  # between two chunks: the answer has only one
+    settings = assistant.settings.replace(ollama_host=ollama.host, judge_model="llama3.2")
+    app = launch(assistant.configured(settings), wait=False)
+    try:
+        page = visit(app.local_url)
+        box(page).fill("What mitigates forgetting?")
+        box(page).press("Enter")
+        assert judge_asked.wait(20)
+        expect(page.locator("#live .text")).to_contain_text("forgets more")
+        assert not ollama.client_gone.is_set()
+        page.get_by_role("button", name="Stop").click()
+        assert ollama.client_gone.wait(10)
+        expect(turns(page).last.locator(".meta")).to_contain_text("stopped, so not checked")
+        expect(turns(page).last.locator(".text")).to_contain_text("forgets more")
+    finally:
+        app.close()
 
 
 def test_leaving_the_page_ends_the_generation(visit: Callable[..., Page], ollama: OllamaServer) -> None:
@@ -373,7 +402,7 @@ def test_the_report_can_run_nothing(visit: Callable[..., Page], reports: Path) -
     assert page.evaluate("window.evil") is None
 
 
-# --- text is text ------------------------------------------------------------------------------------------
+# --- hostile text ----------------------------------------------------------------------------------------
 
 
 def test_hostile_model_output_and_questions(visit: Callable[..., Page], ollama: OllamaServer) -> None:
@@ -388,18 +417,26 @@ def test_hostile_model_output_and_questions(visit: Callable[..., Page], ollama: 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory, six: list[Paper]) -> Iterator[Any]:
-    """An app over papers that try to be more than text."""
+    """An app over papers that contain markup and scripts."""
     papers = [
         Paper(
-            'evil"><script>window.evil=4</script>', f"Forgetting {EVIL}", f"Forgetting is bad. {EVIL} {LINK}", (EVIL,)
+            paper_id='evil"><script>window.evil=4</script>',
+            title=f"Forgetting {EVIL}",
+            abstract=f"Forgetting is bad. {EVIL} {LINK}",
+            sources=(EVIL,),
         ),
-        Paper("link", f"Forgetting {LINK}", f"Forgetting is mitigated. {LINK} {EVIL}", (LINK,), "2024<b>"),
+        Paper(
+            paper_id="link",
+            title=f"Forgetting {LINK}",
+            abstract=f"Forgetting is mitigated. {LINK} {EVIL}",
+            sources=(LINK,),
+            date="2024<b>",
+        ),
         *six[:2],
     ]
-    settings = Settings(
-        index_dir=str(tmp_path_factory.mktemp("hostile") / "index"), mode="extractive", abstain_below=0.0
-    )
-    build(papers, settings)
+    folder = tmp_path_factory.mktemp("hostile") / "index"
+    settings = Settings.of(index_dir=str(folder), mode="extractive", abstain_below=0.0)
+    build_index(papers, settings)
     running = launch(Assistant.open(settings), wait=False)
     yield running
     running.close()
@@ -418,13 +455,30 @@ def test_hostile_papers(visit: Callable[..., Page], hostile: Any) -> None:
     assert harmless(page)
 
 
+def test_templates_escape_data_and_replace_its_control_characters() -> None:
+    html = view.render("failure", question=f"{EVIL} {LINK}", message="\x1b[31m'\"")
+    assert "&lt;script&gt;" in html and " [31m&#39;&#34;" in html
+    assert not any(text in html for text in ("<script", "<img", "\u202e", "\x1b"))
+
+
+def test_a_citation_of_an_unfinished_answer_refers_to_the_context(six: list[Paper]) -> None:
+    progress = Progress()
+    progress.add(Searched(SearchResult(question="Q", query="Q")))
+    progress.add(Prompted("m", (six[1], six[0])))
+    progress.add(Delta("One [2]. Two [1][3]."))
+    assert progress.draft
+    entry = unfinished(progress.draft, stopped=True)
+    assert [(c["n"], c["paper_id"]) for c in entry["citations"]] == [(1, six[1].paper_id), (2, six[0].paper_id)]
+    assert f"[1] {six[1].title}" in plain_text(entry) and entry["stopped"]
+
+
 def harmless(page: Page) -> bool:
-    """Whether nothing a text holds has become part of the page."""
+    """Whether no markup or script of a text has become part of the page."""
     made = page.locator(".turn :is(script, img, iframe), .turn a:not(.cite), #paper-view :is(script, img, a)").count()
     return page.evaluate("window.evil") is None and made == 0 and "\u202e" not in page.inner_text("body")
 
 
-# --- everybody -----------------------------------------------------------------------------------------------
+# --- accessibility -------------------------------------------------------------------------------------------
 
 
 def test_with_the_keyboard_alone(visit: Callable[..., Page]) -> None:
@@ -532,7 +586,7 @@ def test_hosts_open_to_others_need_a_password() -> None:
 
 
 def test_ten_are_answered_at_once(app: Any, ollama: OllamaServer) -> None:
-    """The model's server lets nobody go on before all ten are being answered."""
+    """The model's server continues no answer before all ten are under way."""
     everybody = threading.Barrier(11)
 
     class Held(list[Any]):
@@ -556,7 +610,7 @@ def test_ten_are_answered_at_once(app: Any, ollama: OllamaServer) -> None:
 
 
 def finished(app: Any, session: str) -> str:
-    """All that the queue has to tell this session."""
+    """All events of the queue for this session."""
     return get(app, f"/gradio_api/queue/data?session_hash={session}")[1].decode()
 
 
@@ -585,7 +639,7 @@ def documented(package: str, url: str) -> None:
 
 
 def test_models_ask_and_search(assistant: Assistant) -> None:
-    """The MCP tools, as a client of that protocol finds them."""
+    """The MCP tools, as a client of that protocol sees them."""
     from mcp import ClientSession
     from mcp.client.streamable_http import streamable_http_client
 
@@ -637,8 +691,13 @@ def test_the_command_line_refuses_what_is_unsafe_or_taken(app: Any, cli: Callabl
     assert taken.code == 2 and "--port" in taken.err
 
 
+def test_the_command_imports_gradio_only_to_serve() -> None:
+    code = "import sys, ui.command; print([m for m in ('gradio', 'ui.app') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
 def test_ctrl_c_ends_it(index_dir: Path) -> None:
-    command = [sys.executable, "-m", "rag.cli", "ui", "--index", str(index_dir)]
+    command = [sys.executable, "-m", "rag", "ui", "--index", str(index_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout and "http://127.0.0.1:" in process.stdout.readline()
@@ -650,7 +709,7 @@ def test_ctrl_c_ends_it(index_dir: Path) -> None:
 
 @pytest.mark.slow
 def test_it_serves_within_five_seconds_of_one_core(index_dir: Path) -> None:
-    """From a new process to the first page, in processor time: the clock of a busy machine would prove nothing."""
+    """From a new process to the first page, in processor time, because the clock of a busy machine proves nothing."""
     code = """
 import time, urllib.request
 from rag import Assistant

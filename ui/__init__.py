@@ -1,4 +1,4 @@
-"""The chat in the browser: what `rag ui` serves. Presentation only: every answer comes from `rag.Assistant`.
+"""The chat in the browser, which `rag ui` serves. Every answer comes from `rag.Assistant`; this package renders it.
 
 `launch(Assistant.open())` serves it from a program.
 """
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
     from rag.assistant import Assistant
 
-REPORTS = Path("reports")  # where `rag eval` leaves its report, unless told otherwise
+REPORTS = Path("reports")  # the folder that `rag eval` writes its report to by default
 
 
 def check(host: str, auth: str | None) -> tuple[str, str] | None:
-    """(user, password) from `auth`. Raises UsageError where others could reach an app without a password."""
+    """(user, password) from `auth`. Raises UsageError if others could reach the app without a password."""
     user, colon, password = (auth or "").partition(":")
     if auth and not (user and colon and password):
         raise UsageError("--auth must be USER:PASSWORD.", "Neither part may be empty.")
-    if not auth and not _loopback(host):
+    if not auth and not _is_loopback(host):
         raise UsageError(
-            f"{host} is open to the network, and whoever reaches it could read and ask without a password.",
-            "Add --auth USER:PASSWORD, or leave --host out to serve this machine alone.",
+            f"{host} is open to the network: anyone who reaches it could read and ask without a password.",
+            "Add --auth USER:PASSWORD, or omit --host to serve this machine only.",
         )
     return (user, password) if auth else None
 
@@ -45,11 +45,11 @@ def launch(
 ) -> Any:
     """Serve the app over `assistant` (or what it returns, once Gradio is loaded); return the running Blocks.
 
-    `port` None takes the first free one from 7860. `report` is the folder with the evaluation's report.html.
+    `port` None takes the first free port from 7860. `report` is the folder with the evaluation's report.html.
     Raises UsageError for a host open to others without `auth`, or a port that is taken.
     """
     account = check(host, auth)
-    gc.disable()  # looking for garbage while modules load takes a quarter of the start
+    gc.disable()  # garbage collection while modules load takes a quarter of the start
     try:
         from ui.app import serve
 
@@ -67,7 +67,7 @@ def launch(
     return app
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,8 +1,8 @@
-// Citations select their card, copy buttons copy, and a paper that was chosen comes into view.
+// Citations select their card, copy buttons copy, and a chosen paper scrolls into view.
 (() => {
   const behaviour = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
 
-  // The card of a citation is opened, and its abstract scrolls to what proves the sentence.
+  // Opens the card of a citation; its abstract scrolls to the evidence of the sentence.
   const select = (card, at) => {
     for (const other of document.querySelectorAll(".card.selected")) other.classList.remove("selected");
     card.open = true;
@@ -20,12 +20,12 @@
     if (here) box.scrollTop = here.offsetTop - (box.clientHeight - here.offsetHeight) / 2;
   };
 
-  // The reason at a sentence: one at a time, on hover and focus, inside the window; Escape takes it away.
-  const tell = (sentence) => {
-    for (const other of document.querySelectorAll(".told")) other.classList.remove("told");
+  // The reason at a sentence: one at a time, on hover and focus, inside the window; Escape hides it.
+  const explain = (sentence) => {
+    for (const other of document.querySelectorAll(".explained")) other.classList.remove("explained");
     const tip = sentence?.querySelector('[role="tooltip"]');
     if (!tip) return;
-    sentence.classList.add("told");
+    sentence.classList.add("explained");
     tip.style.setProperty("--shift", "0px");
     const { left, right } = tip.getBoundingClientRect();
     const shift = Math.max(14 - left, 0) || Math.min(document.documentElement.clientWidth - 14 - right, 0);
@@ -34,8 +34,8 @@
   for (const event of ["pointerover", "focusin"])
     document.addEventListener(event, ({ target }) => {
       const sentence = target.closest?.(".sentence");
-      if (sentence && !target.closest("a.cite")) tell(sentence);
-      else if (event === "focusin" || !document.activeElement?.matches(".flag")) tell(null);
+      if (sentence && !target.closest("a.cite")) explain(sentence);
+      else if (event === "focusin" || !document.activeElement?.matches(".flag")) explain(null);
     });
 
   const copy = async (button) => {
@@ -72,15 +72,15 @@
   // "/" goes to the question.
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, textarea, select");
-    if (event.key === "Escape") tell(null);
+    if (event.key === "Escape") explain(null);
     else if (event.key === "/" && !typing) {
       event.preventDefault();
       document.querySelector("#question textarea")?.focus();
     }
   });
 
-  // A question that has just been asked comes into view; the page then keeps still while the answer grows. An answer
-  // too quick to have been seen growing comes into view when it is done.
+  // A new question scrolls into view; the page then stays still while the answer grows. An answer that came at once
+  // scrolls into view when it is done.
   let live = null;
   let count = 0;
   new MutationObserver(() => {

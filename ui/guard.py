@@ -1,4 +1,4 @@
-"""What stands between the network and Gradio: the app's own pages, to this machine's own browser, and no more."""
+"""ASGI middleware in front of Gradio: it serves the app's own paths only, and only to the app's own pages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# What the app is made of. Gradio also serves uploads, files by path, and fetches addresses it is given: not here.
+# The paths that the app needs. Gradio also accepts uploads, serves files by path and fetches addresses for a caller.
 _PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/login", "/logout")
 _FOLDERS = ("/assets/", "/static/", "/svelte/")
 _NAMES = "queue/ run/ call/ info heartbeat/ cancel reset app_id login_check startup-events mcp token user"
 _CALLS = tuple(f"/gradio_api/{name}" for name in _NAMES.split())
-# The browser itself refuses whatever would come from elsewhere. Gradio needs inline scripts and evaluates templates.
+# With this policy the browser loads nothing from other hosts. Gradio needs inline scripts and evaluates templates.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
@@ -26,10 +26,10 @@ _HEADERS = [
 
 
 class Guard:
-    """ASGI middleware: answers 404 to what the app is not made of, 403 to other pages' browsers."""
+    """Answers 404 to other paths, and 403 to requests under another host name or from another site's page."""
 
     def __init__(self, app: ASGIApp, hosts: tuple[str, ...] = ()) -> None:
-        """`hosts` are the app's own names; empty lets any through, which is for an app with a password."""
+        """`hosts` are the app's own names; empty allows every name, for an app with a password."""
         self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,23 +37,26 @@ class Guard:
             await self.app(scope, receive, send)
             return
         path = scope["path"]
-        known = path in _PAGES or path.startswith(_FOLDERS + _CALLS)
-        if not known or ".." in path:
+        is_own = path in _PAGES or path.startswith(_FOLDERS + _CALLS)
+        if not is_own or ".." in path:
             await _refuse(send, 404)
-        elif self.hosts and not _own(scope, self.hosts):
+        elif self.hosts and not _is_allowed(scope, self.hosts):
             await _refuse(send, 403)
         else:
 
-            async def headed(message: Message) -> None:
+            async def send_with_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     message["headers"] = [*message.get("headers", []), *_HEADERS]
                 await send(message)
 
-            await self.app(scope, receive, headed)
+            await self.app(scope, receive, send_with_headers)
 
 
-def _own(scope: Scope, hosts: tuple[str, ...]) -> bool:
-    """Whether the request is for one of `hosts`, and from no other page: names elsewhere may point here."""
+def _is_allowed(scope: Scope, hosts: tuple[str, ...]) -> bool:
+    """Whether the request names one of `hosts`, and comes from no other site's page.
+
+    Starlette's TrustedHostMiddleware is not used: it answers 400, and cannot compare Origin with Host, port included.
+    """
     headers = dict(scope["headers"])
     host, origin = headers.get(b"host", b"").decode("latin-1"), headers.get(b"origin", b"").decode("latin-1")
     name, _, port = host.rpartition(":")
@@ -62,4 +65,4 @@ def _own(scope: Scope, hosts: tuple[str, ...]) -> bool:
 
 async def _refuse(send: Send, status: int) -> None:
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": b"Not here.\n"})
+    await send({"type": "http.response.body", "body": b"Refused.\n"})

@@ -1,79 +1,77 @@
-"""Answers in the making: each on a thread of its own, so that a wait for the model can be ended from outside."""
+"""Answers under way, each on its own thread, so that a wait for a model can be ended from outside."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import traceback
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing, suppress
-from copy import copy
-from threading import Lock, Thread
-from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from threading import Thread
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
 
-from rag.answering import Answer, Broken, Delta, Discarded, Finished, Reading, Searched, Thinking
-from rag.answering.generative import OllamaAnswerer
-from rag.answering.ollama import Address, Model, Server, listening
-from rag.errors import ModelUnavailable, RagError
+from rag.answering.citations import split_sentences
+from rag.errors import RagError
+from rag.llm.ollama import OllamaClient
+from rag.types import Delta, Discarded, Draft, FellBack, Finished, Prompted, Searched, Thinking
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from rag.answering import Event, Turn
     from rag.assistant import Assistant
-    from rag.retrieval import Search
-    from rag.settings import Settings
+    from rag.types import Answer, Event, Paper, SearchResult, Turn
 
-PACE = 0.05  # seconds between two looks at what has come: smooth to read, cheap to draw
-PATIENCE = 1.0  # seconds after which a look returns with nothing, so that a clock can go on
+_BATCH_SECONDS = 0.05  # between two batches of events: smooth to read, cheap to draw
+_IDLE_SECONDS = 1.0  # after which an empty batch comes, so that the clock of the stage goes on
 
 
 class Run:
-    """The events of one `Assistant.stream`; `stop` ends it at once, even while the model is silent."""
+    """The events of one `Assistant.stream`. `stop` ends it at once, even while a model is silent.
+
+    A run has a client of its own, which the answerer and the judges use: closing it ends what any of them waits for.
+    """
 
     def __init__(self, assistant: Assistant, question: str, history: Sequence[Turn]) -> None:
         self.stopped = False
-        self.loading = False  # whether the model has to be loaded before it reads
-        self._line = cast(_Line, _Line.of(assistant.settings))
-        self._assistant = copy(assistant)
-        self._assistant.writer = OllamaAnswerer(assistant.settings, self._line)
-        self._asked = question, history
-        self._came: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+        self.loading = False  # whether the server has to load the model first
+        self._client = OllamaClient.from_settings(assistant.settings.llm)
+        self._assistant = assistant.configured(client=self._client)
+        self._question, self._history = question, history
+        self._queue: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         Thread(target=self._work, name="answer", daemon=True).start()
 
-    async def looks(self) -> AsyncIterator[list[Event]]:
-        """The events that have come since the last look, perhaps none. Raises what the assistant raised."""
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """The events since the last batch, perhaps none. Raises what the assistant raises, unless stopped."""
         while True:
-            batch: list[Event | Exception | None] = []
+            items: list[Event | Exception | None] = []
             with suppress(TimeoutError):
-                batch.append(await asyncio.wait_for(self._came.get(), PATIENCE))
-            while not self._came.empty():
-                batch.append(self._came.get_nowait())
-            yield [item for item in batch if item is not None and not isinstance(item, Exception)]
-            for item in batch:
+                items.append(await asyncio.wait_for(self._queue.get(), _IDLE_SECONDS))
+            while not self._queue.empty():
+                items.append(self._queue.get_nowait())
+            yield [item for item in items if item is not None and not isinstance(item, Exception)]
+            for item in items:
                 if isinstance(item, Exception) and not self.stopped:
                     raise item
                 if item is None:
                     return
-            await asyncio.sleep(PACE)
+            await asyncio.sleep(_BATCH_SECONDS)
 
     def stop(self) -> None:
-        """End the answer: the connection to the model is closed, on which its server stops generating."""
+        """End the answer. The connection to the server is closed, so that it stops generating."""
         self.stopped = True
-        self._line.hang_up()
+        self._client.close()
 
     def _work(self) -> None:
         try:
-            with closing(cast("Generator[Event, None, None]", self._assistant.stream(*self._asked))) as events:
+            stream = self._assistant.stream(self._question, self._history)
+            with closing(cast("Generator[Event, None, None]", stream)) as events:
                 for event in events:
                     if self.stopped:
                         break
-                    if isinstance(event, Reading):
-                        loaded = self._line.loaded()
-                        self.loading = not {event.model, f"{event.model}:latest"} & loaded.keys()
+                    if isinstance(event, Prompted):
+                        self.loading = not {event.model, f"{event.model}:latest"} & self._client.loaded().keys()
                     self._put(event)
         except RagError as error:
             self._put(error)
@@ -86,114 +84,69 @@ class Run:
 
     def _put(self, item: Event | Exception | None) -> None:
         with suppress(RuntimeError):  # the loop is closed: the app has ended
-            self._loop.call_soon_threadsafe(self._came.put_nowait, item)
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
 
 class Progress:
-    """What the events so far add up to."""
+    """The state of an answer after the events so far."""
 
     def __init__(self) -> None:
-        self.began = perf_counter()
-        self.search: Search | None = None
-        self.model, self.given, self.text = "", 0, ""
-        self.thinking = False
-        self.first: float | None = None  # seconds until the first word
-        self.broken: Broken | None = None
+        self._started = perf_counter()
+        self.search: SearchResult | None = None
+        self._model, self._text, self._thinking = "", "", False
+        self._context: tuple[Paper, ...] = ()
+        self._first_text: float | None = None  # seconds until the first word
+        self.fallback: FellBack | None = None
         self.answer: Answer | None = None
 
-    def take(self, event: Event) -> None:
+    @property
+    def draft(self) -> Draft | None:
+        """What a model has written so far, if anything."""
+        if not (self.search and self._text and self._model):
+            return None
+        return Draft(
+            search=self.search,
+            text=self._text,
+            mode="generative",
+            context=self._context,
+            sentences=split_sentences(self._text, len(self._context)),
+            model=self._model,
+        )
+
+    def add(self, event: Event) -> None:
         """Add one event."""
         match event:
             case Searched(search):
                 self.search = search
-            case Reading(model, papers):
-                self.model, self.given = model, papers
+            case Prompted(model, context):
+                self._model, self._context = model, context
             case Thinking():
-                self.thinking = True
+                self._thinking = True
             case Delta(text):
-                self.text += text
-                self.first = self.first or perf_counter() - self.began
+                self._text += text
+                self._first_text = self._first_text or perf_counter() - self._started
             case Discarded():
-                self.text, self.thinking = "", True
-            case Broken():
-                self.text, self.broken = "", event
+                self._text, self._thinking = "", True
+            case FellBack():
+                self._text, self._model, self.fallback = "", "", event
             case Finished(answer):
                 self.answer = answer
 
     def stage(self, papers: int, loading: bool) -> str:
-        """What is being done, in words; with a clock once it takes a while."""
-        seconds = perf_counter() - self.began
+        """The stage in words, with a clock after two seconds; `papers` is the size of the corpus."""
+        seconds = perf_counter() - self._started
         if self.search is None:
             stage = f"Searching {papers} papers"
-        elif self.broken:
-            stage = self.broken.message
-        elif self.text and self.first:
-            return f"Writing · first words after {self.first:.1f} s"
-        elif self.thinking:
-            stage = f"{self.model} is thinking"
-        elif self.model and loading:
-            stage = f"{self.model} is being loaded, then reads {self.given} papers"
-        elif self.model:
-            stage = f"{self.model} reads {self.given} papers"
+        elif self.fallback:
+            stage = self.fallback.message
+        elif self._text and self._first_text:
+            return f"Writing · first words after {self._first_text:.1f} s"
+        elif self._thinking:
+            stage = f"{self._model} is thinking"
+        elif self._model and loading:
+            stage = f"{self._model} is being loaded, then reads {len(self._context)} papers"
+        elif self._model:
+            stage = f"{self._model} reads {len(self._context)} papers"
         else:
             stage = f"Found {len(self.search.hits)} papers"
         return f"{stage} · {seconds:.0f} s" if seconds >= 2 else f"{stage} …"
-
-
-class Offer:
-    """The models that the Ollama server offers now; None where no server answers. Asked at most once a second."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._server = Server.of(settings)
-        self._timeout = min(settings.connect_timeout, 1.0)
-        self._lock, self._asked = Lock(), float("-inf")
-        self._models: tuple[Model, ...] | None = None
-        self._answers: dict[str, bool] = {}
-
-    @property
-    def where(self) -> Address:
-        """Where the server should be."""
-        return self._server.where
-
-    def models(self) -> tuple[Model, ...] | None:
-        """Those that can answer, the latest first."""
-        with self._lock:
-            if monotonic() - self._asked >= 1:
-                self._models = self._ask()
-                self._asked = monotonic()
-            return self._models
-
-    def _ask(self) -> tuple[Model, ...] | None:
-        if not listening(self.where, self._timeout):
-            return None
-        try:
-            return tuple(m for m in self._server.models() if self._can_answer(m.name))
-        except ModelUnavailable:
-            return None
-
-    def _can_answer(self, name: str) -> bool:
-        if name not in self._answers:
-            self._answers[name] = self._server.show(name).answers
-        return self._answers[name]
-
-
-class _Line(Server):
-    """A server whose exchanges another thread can end: a read that waits returns at once."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._sockets: list[socket.socket] = []
-        self._hung_up = False
-
-    def _open(self) -> socket.socket:
-        self._sockets.append(sock := super()._open())
-        if self._hung_up:
-            self.hang_up()
-        return sock
-
-    def hang_up(self) -> None:
-        """End every exchange, also those that are about to begin."""
-        self._hung_up = True
-        for sock in self._sockets:
-            with suppress(OSError):  # it is closed already
-                sock.shutdown(socket.SHUT_RDWR)
