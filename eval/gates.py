@@ -1,210 +1,146 @@
-"""Comparing two runs, and deciding whether one may pass: `eval/gates.toml` says what, this says how.
+"""The decision whether a run may pass: `eval/gates.toml` says what, this says how.
 
-Hard failures, errors in the sabotage and missing figures always breach. A floor or a ceiling is breached where the
-whole interval lies beyond it; a regression where a figure has worsened by more than `drop` and the paired-bootstrap
-interval of the difference excludes zero. So noise does not gate, and neither does a difference nobody would feel.
+Hard failures, perturbations without effect and missing figures always breach. A floor or ceiling is breached if the
+whole interval lies beyond it. A regression is a breach if the figure worsened by more than `drop` and the
+paired-bootstrap interval of the difference excludes zero. So neither noise nor a negligible difference gates.
 """
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eval.metrics import METRICS, Estimate, aurc, bootstrap_of, corrected_rate, mean, paired_difference
+from pydantic import Field, ValidationError
+
+from eval.comparison import compare
+from eval.log import DIGITS, EvalRun, GateDecision, MetricChange, PerturbationResult, Record, RunScores
+from eval.metrics import METRICS, corrected_rate
 from rag.errors import UsageError
 
 HERE = Path(__file__).parent
 GATES, BASELINE = HERE / "gates.toml", HERE / "baseline.json"
-HIGHEST_GROUNDEDNESS_FLOOR = 0.80  # a perfect system scores about 0.90 where the verifier has 10% false alarms
-UNMEASURED = "nothing to measure it on"
+HIGHEST_GROUNDEDNESS_FLOOR = 0.80  # a perfect system scores about 0.90 if the verifier has 10% false alarms
+UNMEASURED = "no question to measure it on"
+NO_HARD_FAILURE = "no hard failure"
 
-_TABLE = {"at_least", "at_most", "no_worse", "verifier"}
-
-Run = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One decision about one run, with the line that explains it."""
-
-    run: str
-    name: str
-    passed: bool
-    detail: str
-
-    def as_json(self) -> dict[str, Any]:
-        """`{"run", "name", "passed", "detail"}`."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"{'pass' if self.passed else 'BREACH'}  {self.run}: {self.name}: {self.detail}"
+_HARD_FAILURES_SHOWN = 3
 
 
-# --- reports on disk ---------------------------------------------------------------------------------
+class VerifierErrors(Record):
+    """Error rates of the verifier, as `corrected_rate` takes them."""
+
+    false_alarm: float
+    miss: float
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """A report.json or a baseline. Raises UsageError if it is neither."""
+class ModeGates(Record):
+    """The bounds for one mode, by metric."""
+
+    at_least: dict[str, float] = Field(default={})
+    at_most: dict[str, float] = Field(default={})
+    no_worse: tuple[str, ...] = Field(default=())
+    verifier: VerifierErrors | None = Field(default=None)
+
+
+class Gates(Record):
+    """The bounds for every mode. `drop` is the smallest regression that counts."""
+
+    drop: float
+    extractive: ModeGates = Field(default=ModeGates())
+    generative: ModeGates = Field(default=ModeGates())
+
+    def of(self, run: RunScores) -> ModeGates:
+        """The bounds for the mode of `run`."""
+        return self.extractive if run.mode == "extractive" else self.generative
+
+
+def read_gates(path: Path = GATES) -> tuple[Gates, list[str]]:
+    """The gates in `path`, and notes about deprecated names. Raises UsageError for an unknown name or a bad value."""
     try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if report["schema"] != 1 or not all({"name", "mode", "outcomes"} <= run.keys() for run in report["runs"]):
-            raise ValueError("another schema")
-        return report
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is no report of `rag eval run`: {error}.", "Give a report.json.") from None
-
-
-def baseline_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a later run needs of `report` to be compared with it: the figures of each question, without answers."""
-    keys = ("id", "good", "confidence", "loss", "metrics")
-    runs = [
-        {
-            **{k: run[k] for k in ("name", "mode", "model", "metrics")},
-            "outcomes": [{k: o[k] for k in keys} for o in run["outcomes"]],
-        }
-        for run in report["runs"]
-    ]
-    return {k: report[k] for k in ("schema", "version", "questions", "corpus")} | {"runs": runs}
-
-
-def matching(run: Run, runs: Sequence[Run]) -> Run | None:
-    """The run of `runs` to compare `run` with: of the same name, else the only one of the same mode."""
-    same = [r for r in runs if r["name"] == run["name"]] or [r for r in runs if r["mode"] == run["mode"]]
-    return same[0] if len(same) == 1 else None
-
-
-# --- comparison --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """How one metric moved over the questions both runs have."""
-
-    before: float | None
-    after: float | None
-    difference: Estimate
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval of the difference excludes zero."""
-        low, high = self.difference.low, self.difference.high
-        return low is not None and high is not None and (low > 0 or high < 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two runs side by side; the lists are ids of questions."""
-
-    metrics: dict[str, Change]
-    turned_bad: list[str]
-    turned_good: list[str]
-    only_before: list[str]
-    only_after: list[str]
-
-    def as_json(self) -> dict[str, Any]:
-        """The JSON of `rag eval diff` for one pair of runs."""
-        changes = {
-            name: {"before": c.before, "after": c.after, "significant": c.significant, **c.difference.as_json()}
-            for name, c in self.metrics.items()
-        }
-        return {**asdict(self), "metrics": changes}
-
-
-def compare(before: Run, after: Run) -> Comparison:
-    """Every metric over the questions both runs have, with the paired bootstrap, and the questions that turned."""
-    old, new = ({o["id"]: o for o in run["outcomes"]} for run in (before, after))
-    both = [i for i in old if i in new]
-    changes: dict[str, Change] = {}
-    for name in METRICS:
-        if name == "AURC":
-            changes[name] = _aurc_change([old[i] for i in both], [new[i] for i in both])
-            continue
-        pairs = [i for i in both if name in old[i]["metrics"] and name in new[i]["metrics"]]
-        a, b = ({i: float(run[i]["metrics"][name]) for i in pairs} for run in (old, new))
-        changes[name] = Change(mean([*a.values()]).value, mean([*b.values()]).value, paired_difference(a, b))
-    return Comparison(
-        {name: c for name, c in changes.items() if c.difference.n},
-        [i for i in both if old[i]["good"] and not new[i]["good"]],
-        [i for i in both if new[i]["good"] and not old[i]["good"]],
-        [i for i in old if i not in new],
-        [i for i in new if i not in old],
-    )
-
-
-def _aurc_change(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Change:
-    columns = [[o[key] for o in run] for run in (old, new) for key in ("confidence", "loss")]
-    difference = bootstrap_of(lambda a, b, c, d: (aurc(c, d) or 0.0) - (aurc(a, b) or 0.0), columns)
-    return Change(aurc(columns[0], columns[1]), aurc(columns[2], columns[3]), difference)
-
-
-# --- gates -------------------------------------------------------------------------------------------
-
-
-def read_gates(path: Path = GATES) -> dict[str, Any]:
-    """The gates in `path`. Raises UsageError for a name or a value that cannot be one."""
-    try:
-        gates = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"Cannot read {path}: {error}.", "Mend it, or name another with --gates.") from None
-    drop = gates.get("drop")
-    if not isinstance(drop, float) or set(gates) - {"drop", "extractive", "ollama"}:
-        raise UsageError(f"{path}: it needs `drop` and tables [extractive] and [ollama] only.")
-    for mode in ("extractive", "ollama"):
-        table = gates.get(mode, {})
-        named = [*table.get("at_least", {}), *table.get("at_most", {}), *table.get("no_worse", [])]
-        unknown = sorted({n for n in named if n not in METRICS} | (set(table) - _TABLE))
-        if unknown:
-            raise UsageError(f"{path}: [{mode}] has unknown names: {', '.join(unknown)}.")
-        if table.get("at_least", {}).get("groundedness", 0) > HIGHEST_GROUNDEDNESS_FLOOR:
-            raise UsageError(f"{path}: a floor for groundedness above {HIGHEST_GROUNDEDNESS_FLOOR} gates the verifier.")
-    return gates
+        raise UsageError(f"Cannot read {path}: {error}.", "Fix it, or name another file with --gates.") from None
+    notes = []
+    if "ollama" in tables and "generative" not in tables:
+        tables["generative"] = tables.pop("ollama")
+        notes.append(f"The table [ollama] in {path} is deprecated: use [generative].")
+    try:
+        gates = Gates.model_validate(tables)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+    for mode, table in (("extractive", gates.extractive), ("generative", gates.generative)):
+        if unknown := sorted({*table.at_least, *table.at_most, *table.no_worse} - METRICS.keys()):
+            raise UsageError(f"{path}: [{mode}] names unknown metrics: {', '.join(unknown)}.")
+        if table.at_least.get("groundedness", 0.0) > HIGHEST_GROUNDEDNESS_FLOOR:
+            raise UsageError(
+                f"{path}: the floor of groundedness in [{mode}] is above {HIGHEST_GROUNDEDNESS_FLOOR}.",
+                "Lower it: above that, it would gate the verifier's own errors.",
+            )
+    return gates, notes
 
 
-def check(run: Run, gates: Mapping[str, Any], baseline: Run | None = None) -> list[Gate]:
-    """Every gate for `run`, in the order of the file; `baseline` is the run it must not fall behind."""
-    table = gates.get(run["mode"] or "extractive", {})
-    hard = run.get("hard_failures", [])
-    told = "; ".join(f"{f['id']}: {f['failure']}" for f in hard[:3])
-    told += f"; {len(hard) - 3} more" if len(hard) > 3 else ""
-    found = [Gate(run["name"], "no hard failure", not hard, told or "none")]
-    for name, bound in table.get("at_least", {}).items():
-        found.append(_bounded(run, name, bound, lambda e, b: e["high"] >= b, "at least"))
-    for name, bound in table.get("at_most", {}).items():
-        found.append(_bounded(run, name, bound, lambda e, b: e["low"] <= b, "at most"))
+def check(
+    run: RunScores, gates: Gates, baseline: RunScores | None = None, hard_failures: Iterable[tuple[str, str]] = ()
+) -> list[GateDecision]:
+    """Every gate for `run`, in the order of the file.
+
+    `baseline` is the run to compare with. `hard_failures` are (question id, message).
+    """
+    table = gates.of(run)
+    decisions = [_no_hard_failure(run.name, [f"{i}: {message}" for i, message in hard_failures])]
+    decisions += [_bounded(run, name, bound, is_floor=True) for name, bound in table.at_least.items()]
+    decisions += [_bounded(run, name, bound, is_floor=False) for name, bound in table.at_most.items()]
     if baseline is not None:
         changes = compare(baseline, run).metrics
-        found += [_no_worse(run, name, changes.get(name), gates["drop"]) for name in table.get("no_worse", [])]
-    return found
+        decisions += [_no_worse(run.name, name, changes.get(name), gates.drop) for name in table.no_worse]
+    return decisions
 
 
-def _bounded(run: Run, name: str, bound: float, holds: Any, words: str) -> Gate:
-    estimate = run["metrics"].get(name) or {}
-    label = f"{METRICS[name].label} {words} {bound:g}"
-    if estimate.get("value") is None:
-        return Gate(run["name"], label, False, UNMEASURED)
-    shown = f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}], n = {estimate['n']}"
-    return Gate(run["name"], label, bool(holds(estimate, bound)), shown)
+def check_perturbation(result: PerturbationResult) -> GateDecision:
+    """Whether the perturbation had the effect that it must have."""
+    effect = "within bounds" if result.name == "nothing" else "breached"
+    detail = f"{result.gate}: {effect if result.tripped else f'not {effect}'}"
+    if result.caught and result.caught.value is not None:
+        detail += f", {result.caught.value:.0%} of {result.caught.n} caught"
+    if result.expected:
+        detail += f" ({result.expected:.0%} expected)"
+    return GateDecision(run="perturbation", name=result.name, passed=result.passed, detail=detail)
 
 
-def _no_worse(run: Run, name: str, change: Change | None, drop: float) -> Gate:
+def _no_hard_failure(run: str, failures: list[str]) -> GateDecision:
+    listed = failures[:_HARD_FAILURES_SHOWN]
+    if len(failures) > len(listed):
+        listed.append(f"{len(failures) - len(listed)} more")
+    return GateDecision(run=run, name=NO_HARD_FAILURE, passed=not failures, detail="; ".join(listed) or "none")
+
+
+def _bounded(run: RunScores, name: str, bound: float, *, is_floor: bool) -> GateDecision:
+    label = f"{METRICS[name].label} at {'least' if is_floor else 'most'} {bound:g}"
+    e = run.metrics.get(name)
+    if e is None or e.value is None or e.low is None or e.high is None:
+        return GateDecision(run=run.name, name=label, passed=False, detail=UNMEASURED)
+    passed = e.high >= bound if is_floor else e.low <= bound
+    detail = f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}], n = {e.n}"
+    return GateDecision(run=run.name, name=label, passed=passed, detail=detail)
+
+
+def _no_worse(run: str, name: str, change: MetricChange | None, drop: float) -> GateDecision:
     label = f"{METRICS[name].label} no worse than the baseline"
-    if change is None or change.difference.value is None:
-        return Gate(run["name"], label, False, UNMEASURED)
-    d = change.difference
-    sign = -1 if METRICS[name].better == "lower" else 1
-    breached = sign * (d.value or 0.0) < -drop and change.significant
-    shown = f"{change.before:.3f} -> {change.after:.3f} ({d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}], n = {d.n})"
-    return Gate(run["name"], label, not breached, shown)
+    if change is None or change.value is None:
+        return GateDecision(run=run, name=label, passed=False, detail=UNMEASURED)
+    breached = METRICS[name].sign * change.value < -drop and change.significant
+    interval = f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}], n = {change.n}"
+    detail = f"{change.before:.3f} -> {change.after:.3f} ({interval})"
+    return GateDecision(run=run, name=label, passed=not breached, detail=detail)
 
 
-def corrected_groundedness(run: Run, gates: Mapping[str, Any]) -> float | None:
+def corrected_groundedness(run: EvalRun, gates: Gates) -> float | None:
     """Groundedness corrected for the verifier's false alarms and misses in this mode (Rogan & Gladen 1978)."""
-    rates = gates.get(run["mode"] or "extractive", {}).get("verifier")
-    observed = (run["metrics"].get("groundedness") or {}).get("value")
-    if rates is None or observed is None:
+    rates = gates.of(run).verifier
+    estimate = run.metrics.get("groundedness")
+    if rates is None or estimate is None or estimate.value is None:
         return None
-    return round(corrected_rate(observed, rates["false_alarm"], rates["miss"]), 4)
+    return round(corrected_rate(estimate.value, rates.false_alarm, rates.miss), DIGITS)

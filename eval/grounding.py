@@ -1,9 +1,9 @@
 """The verifier against human labels.
 
-Two formats are read, one JSON object a line: RAGTruth's (Niu et al. 2024: `question, passages, response,
-unsupported[{start, end}]`) and SciFact's (Wadden et al. 2020: `claim, title, abstract, label`). What is detected, the
-positive class, is text of which its source does not support every part: people mark spans, so a verdict of `partial`
-is a detection, and raises suspicion by as much as another paper must be better to be cited instead.
+Two formats are read, one JSON object per line: RAGTruth's (Niu et al. 2024: `question, passages, response,
+unsupported[{start, end}]`) and SciFact's (Wadden et al. 2020: `claim, title, abstract, label`). The positive class is
+text of which the sources do not support every part, because people mark spans. So a verdict of `partial` counts as a
+detection, and raises the suspicion by the margin from which another paper is cited instead.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.metrics import Estimate, bootstrap_of
-from rag.answering import Sentence
-from rag.answering.verify import Verifier
+from eval.log import Estimate
+from eval.metrics import bootstrap_of
+from rag.corpus.reading import read_text
 from rag.errors import UsageError
-from rag.grounding import MARGIN, THRESHOLD, Source, is_claim, read_source
-from rag.interaction import owners
-from rag.papers import Paper, read_text
-from rag.text import sentence_spans
+from rag.text.sentences import sentence_spans
+from rag.types import Paper, Sentence
+from rag.verification.claims import is_claim
+from rag.verification.sources import EncodedSources
+from rag.verification.verdicts import MISCITED_MARGIN, SUPPORT_THRESHOLD
+from rag.verification.verifier import Verifier
 
 if TYPE_CHECKING:
     from rag.assistant import Assistant
@@ -32,11 +34,11 @@ if TYPE_CHECKING:
 # --- labelled files ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """One response with its sources; `wrong` are the spans people marked as unsupported.
+    """One response with its sources. `wrong` are the spans that people marked as unsupported.
 
-    `claim`: it is one sentence that cites its sources, and so is always checked. `label` groups.
+    `claim`: the response is one sentence that cites its sources, so it is always checked. `label` groups responses.
     """
 
     question: str
@@ -47,9 +49,9 @@ class Labelled:
     claim: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """Suspicion (1 - support, more for `partial`) and truth of a response and of its checkable sentences."""
+    """Suspicion (1 - support, more for `partial`) and label of a response and of its claims."""
 
     response: float
     is_wrong: bool
@@ -61,74 +63,77 @@ class Scored:
 
 def read(path: Path) -> list[Labelled]:
     """The labelled responses of `path`. Raises UsageError for a line in neither format."""
-    found = []
+    items = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-            found.append(_scifact(record) if "claim" in record else _ragtruth(record))
+            items.append(_scifact(record) if "claim" in record else _ragtruth(record))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path.name}:{number}: neither RAGTruth's nor SciFact's fields: {error!r}.") from None
-    if not found:
+    if not items:
         raise UsageError(f"{path} holds no labelled response.")
-    return found
+    return items
 
 
 def _scifact(record: dict[str, Any]) -> Labelled:
     claim, label = str(record["claim"]), str(record["label"])
     wrong = () if label == "SUPPORT" else ((0, len(claim)),)
-    return Labelled("", ((str(record["title"]), str(record["abstract"])),), claim, wrong, label, True)
+    sources = ((str(record["title"]), str(record["abstract"])),)
+    return Labelled(question="", sources=sources, response=claim, wrong=wrong, label=label, claim=True)
 
 
 def _ragtruth(record: dict[str, Any]) -> Labelled:
     passages = re.split(r"(?:^|\n)passage \d+:", str(record["passages"]))
     wrong = tuple((int(span["start"]), int(span["end"])) for span in record["unsupported"])
     sources = tuple(("", text.strip()) for text in passages if text.strip())
-    return Labelled(str(record["question"]), sources, str(record["response"]), wrong, str(record.get("model", "")))
+    return Labelled(
+        question=str(record["question"]),
+        sources=sources,
+        response=str(record["response"]),
+        wrong=wrong,
+        label=str(record.get("model", "")),
+    )
 
+
+# --- verdicts ----------------------------------------------------------------------------------------
 
 Rows = Sequence[tuple[float, bool, bool]]
 
 
-class LabelledVerifier(Verifier):
-    """The assistant's verifier over texts that no index holds."""
+def labelled_verifier(assistant: Assistant) -> Verifier:
+    """A verifier for texts that no index holds."""
+    from rag.index.store import Index
 
-    def __init__(self, assistant: Assistant) -> None:
-        super().__init__(assistant.index, assistant.retriever)
-        self.papers: dict[str, Paper] = {}
+    index = Index.open(assistant.settings)
+    return Verifier(index, assistant.encoder, sources=EncodedSources(index, assistant.encoder))
 
-    def score(self, item: Labelled) -> Scored:
-        """The verdicts on `item`: a response is as suspect as its worst checkable sentence, 0 if it has none."""
-        given = [Paper(f"{title}\n{text}", title, text) for title, text in item.sources]
-        self.papers |= {paper.paper_id: paper for paper in given}
-        spans = [(0, len(item.response))] if item.claim else sentence_spans(item.response)
-        spans = [(a, b) for a, b in spans if is_claim(item.response[a:b], item.claim)]
-        everything = tuple(range(1, len(given) + 1))
-        sentences = [Sentence(item.response[a:b], everything) for a, b in spans]
-        found = []
-        for (a, b), judgement in zip(spans, self.judge(item.question, sentences, given)[1], strict=True):
-            if judgement.support is not None:
-                wrong = any(start < b and a < end for start, end in item.wrong)
-                suspicion = 1 - judgement.support + MARGIN * (judgement.verdict == "partial")
-                found.append((suspicion, wrong, judgement.verdict in ("unsupported", "partial")))
-        worst = max((suspicion for suspicion, _, _ in found), default=0.0)
-        flagged = any(flagged for _, _, flagged in found)
-        return Scored(worst, bool(item.wrong), flagged, tuple(found), item.label, hash(item.sources))
 
-    def _source(self, paper_id: str) -> Source:
-        """Title and text made ready, by as many passes of the encoder as its window takes."""
-        paper = self.papers[paper_id]
-        offsets: list[tuple[int, int]] = []
-        states = [np.zeros((0, self.index.projection.shape[0]), dtype=np.float32)]
-        at = 0
-        while (part := self.retriever.encoder.token_states(paper_id[at:])).offsets and part.offsets[-1][1]:
-            offsets += [(at + a, at + b) for a, b in part.offsets]
-            states.append(part.states)
-            at = offsets[-1][1]
-        start = len(paper.title) + 1
-        starts = [start + a for a, _ in sentence_spans(paper_id[start:])]
-        return read_source(paper_id, owners(offsets, starts), self.index.project(np.concatenate(states)), start)
+def score(item: Labelled, verifier: Verifier) -> Scored:
+    """The verdicts on `item`. A response is as suspect as its most suspect claim; 0 if it has none."""
+    context = [Paper(paper_id=f"{title}\n{text}", title=title, abstract=text) for title, text in item.sources]
+    spans = [(0, len(item.response))] if item.claim else sentence_spans(item.response)
+    spans = [(a, b) for a, b in spans if is_claim(item.response[a:b], item.claim)]
+    everything = tuple(range(1, len(context) + 1))
+    sentences = [Sentence(text=item.response[a:b], citations=everything) for a, b in spans]
+    rows = []
+    for (a, b), verdict in zip(spans, verifier.assess(item.question, sentences, context), strict=True):
+        if verdict.support is not None:
+            is_wrong = any(start < b and a < end for start, end in item.wrong)
+            suspicion = 1 - verdict.support + MISCITED_MARGIN * (verdict.label == "partial")
+            rows.append((suspicion, is_wrong, verdict.label in ("unsupported", "partial")))
+    return Scored(
+        response=max((suspicion for suspicion, _, _ in rows), default=0.0),
+        is_wrong=bool(item.wrong),
+        flagged=any(flagged for _, _, flagged in rows),
+        sentences=tuple(rows),
+        label=item.label,
+        source=hash(item.sources),
+    )
+
+
+# --- figures -----------------------------------------------------------------------------------------
 
 
 def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Estimate]]:
@@ -136,8 +141,8 @@ def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Estimate]]:
     figures = {"response": _figures(scored, _response), "sentence": _figures(scored, _sentences)}
     for label in ("CONTRADICT", "NOT_ENOUGH_INFO"):
         if any(s.label == label for s in scored):
-            kept = [s for s in scored if s.label in ("SUPPORT", label)]
-            figures[f"SUPPORT against {label}"] = _figures(kept, _sentences)
+            of_both = [s for s in scored if s.label in ("SUPPORT", label)]
+            figures[f"SUPPORT against {label}"] = _figures(of_both, _sentences)
     return figures
 
 
@@ -152,8 +157,8 @@ def _sentences(scored: Scored) -> Rows:
 def _figures(scored: Sequence[Scored], rows_of: Callable[[Scored], Rows]) -> dict[str, Estimate]:
     """auroc (Mann-Whitney), balanced_accuracy and f1 at the shipped threshold, best_f1 over all thresholds.
 
-    Intervals resample sources with all that was said about them: neither the sentences of one response nor the
-    responses to one source are independent (cluster bootstrap).
+    Intervals resample sources with everything that was said about them (cluster bootstrap): the sentences of one
+    response are not independent, and neither are the responses to one source.
     """
     from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_curve, roc_auc_score
 
@@ -173,7 +178,7 @@ def _figures(scored: Sequence[Scored], rows_of: Callable[[Scored], Rows]) -> dic
             return figure(drawn) if 0 < drawn[:, 1].sum() < len(drawn) else None
 
         estimate = bootstrap_of(sampled, [range(len(rows))])
-        return Estimate(estimate.value, estimate.low, estimate.high, count)
+        return estimate.model_copy(update={"n": count})
 
     return {
         "auroc": over(lambda d: float(roc_auc_score(d[:, 1], d[:, 0]))),
@@ -185,11 +190,10 @@ def _figures(scored: Sequence[Scored], rows_of: Callable[[Scored], Rows]) -> dic
 
 def as_json(name: str, scored: Sequence[Scored], figures: dict[str, dict[str, Estimate]]) -> dict[str, Any]:
     """The JSON of `rag eval grounding`: level -> metric -> value, with `n` and `intervals`."""
-    result: dict[str, Any] = {"file": name, "responses": len(scored), "threshold": THRESHOLD}
+    result: dict[str, Any] = {"file": name, "responses": len(scored), "threshold": SUPPORT_THRESHOLD}
     for level, estimates in figures.items():
-        rounded = {metric: e.as_json() for metric, e in estimates.items()}
-        result[level] = {metric: e["value"] for metric, e in rounded.items()} | {
-            "n": next(iter(rounded.values()))["n"],
-            "intervals": {metric: [e["low"], e["high"]] for metric, e in rounded.items()},
+        result[level] = {metric: e.value for metric, e in estimates.items()} | {
+            "n": next(iter(estimates.values())).n,
+            "intervals": {metric: [e.low, e.high] for metric, e in estimates.items()},
         }
     return result

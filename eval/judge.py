@@ -1,48 +1,79 @@
-"""A model's second opinion on the verdicts of a run: reported beside them with its agreement, never a gate."""
+"""A judge model's opinion on the verdicts of a run: reported beside them with its agreement, never a gate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+import warnings
+from collections.abc import Mapping, Sequence
 
+from eval.log import EvalRun, EvalSample, JudgeAgreement, LoggedPaper
 from eval.metrics import bootstrap_of, mean
-from rag.answering.opinion import Judge
+from rag.types import Progress
+from rag.verification.judges import Judge
 
 
-def review(
-    run: dict[str, Any], papers: Mapping[str, Mapping[str, str]], judge: Judge,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:  # fmt: skip
-    """`run` of a report with `judge` on every claim that cites a paper, and their agreement in `run["judge"]`.
+def add_judge(
+    run: EvalRun,
+    papers: Mapping[str, LoggedPaper],
+    judge: Judge,
+    progress: Progress = lambda done, total: None,
+) -> EvalRun:
+    """`run` with the label of `judge` on every claim that cites a paper, and its agreement with the verifier.
 
-    Of both, only "supported" counts as yes. Raises ModelUnavailable.
+    For both, only "supported" counts as yes. Raises what the judge raises.
     """
-    cases = [
-        (sentence, [papers[cited[n]] for n in sentence["citations"] if n in cited])
-        for o in run["outcomes"]
-        for cited in [{c["n"]: c["paper_id"] for c in o.get("citations", ())}]
-        for sentence in o.get("sentences", ())
-        if sentence["support"] is not None and cited.keys() & set(sentence["citations"])
-    ]
-    verdicts, opinions = [], []
-    for done, (sentence, sources) in enumerate(cases, start=1):
-        text = "\n\n".join(f"{paper['title']}\n{paper['abstract']}" for paper in sources)
-        sentence["judge"] = judge(sentence["text"], text).verdict
-        verdicts.append(float(sentence["verdict"] == "supported"))
-        opinions.append(float(sentence["judge"] == "supported"))
-        progress(done, len(cases))
-    return run | {
-        "judge": {
-            "model": judge.name,
-            "agreement": mean([float(a == b) for a, b in zip(verdicts, opinions, strict=True)]).as_json(),
-            "kappa": bootstrap_of(_kappa, [verdicts, opinions]).as_json(),
-            "verifier_supported": mean(verdicts).as_json(),
-            "judge_supported": mean(opinions).as_json(),
-        }
+    total = sum(len(_cited_claims(sample)) for sample in run.samples)
+    by_verifier: list[float] = []
+    by_judge: list[float] = []
+    samples = []
+    for sample in run.samples:
+        labels: dict[int, str] = {}
+        for i, paper_ids in _cited_claims(sample).items():
+            assert sample.answer is not None
+            sentence = sample.answer.sentences[i]
+            text = "\n\n".join(f"{papers[p].title}\n{papers[p].abstract}" for p in paper_ids)
+            labels[i] = judge(sentence.text, text).label
+            by_verifier.append(float(sentence.verdict == "supported"))
+            by_judge.append(float(labels[i] == "supported"))
+            progress(len(by_judge), total)
+        samples.append(_labelled(sample, labels))
+    agreement = JudgeAgreement(
+        model=judge.name,
+        agreement=mean([float(a == b) for a, b in zip(by_verifier, by_judge, strict=True)]),
+        kappa=bootstrap_of(cohen_kappa, [by_verifier, by_judge]),
+        verifier_supported=mean(by_verifier),
+        judge_supported=mean(by_judge),
+    )
+    return run.model_copy(update={"samples": tuple(samples), "judge": agreement})
+
+
+def _cited_claims(sample: EvalSample) -> dict[int, list[str]]:
+    """The claims of an answer that cite a paper: index of the sentence -> ids of the papers."""
+    if sample.answer is None:
+        return {}
+    by_number = {citation.n: citation.paper_id for citation in sample.answer.citations}
+    cited = {
+        i: [by_number[n] for n in sentence.citations if n in by_number]
+        for i, sentence in enumerate(sample.answer.sentences)
+        if sentence.support is not None
     }
+    return {i: paper_ids for i, paper_ids in cited.items() if paper_ids}
 
 
-def _kappa(one: Any, other: Any) -> float | None:
-    """Cohen's kappa (1960); None where both say one and the same of everything, so that chance explains it all."""
-    chance = one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean())
-    return float(((one == other).mean() - chance) / (1 - chance)) if chance < 1 else None
+def _labelled(sample: EvalSample, labels: Mapping[int, str]) -> EvalSample:
+    if sample.answer is None or not labels:
+        return sample
+    sentences = tuple(
+        sentence.model_copy(update={"judge": labels.get(i)}) for i, sentence in enumerate(sample.answer.sentences)
+    )
+    return sample.model_copy(update={"answer": sample.answer.model_copy(update={"sentences": sentences})})
+
+
+def cohen_kappa(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Cohen's kappa (1960); None if both give a single label to everything: then chance explains the agreement."""
+    from sklearn.metrics import cohen_kappa_score
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where it is undefined
+        kappa = float(cohen_kappa_score(one, other))
+    return None if math.isnan(kappa) else kappa

@@ -1,19 +1,20 @@
-"""Metrics by their standard names, each with its definition and source, and means with their uncertainty.
+"""Metrics by their standard names, each with its definition and source, and means with their intervals.
 
-Everything here is a pure function of what was asked, retrieved and answered. A metric is None for a
-question it does not apply to, and such questions are left out of its mean; n says how many remain.
+Everything here is a pure function of what was asked, retrieved and answered. A metric is None for a question that it
+does not apply to. Its mean leaves such questions out; n is the number of the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rag.text import fold, stem_all
+from eval.log import Estimate
+from rag.text.terms import fold, stem_all
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -21,31 +22,17 @@ CONFIDENCE = 0.95
 # --- means and their intervals -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure over `n` questions with its 95% interval; all None where n is 0."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-    def as_json(self) -> dict[str, float | int | None]:
-        """`{"value", "low", "high", "n"}`, rounded to what the sample can bear."""
-        return {**{k: _rounded(getattr(self, k)) for k in ("value", "low", "high")}, "n": self.n}
-
-
 def mean(values: Sequence[float | None]) -> Estimate:
     """The mean of `values` (None left out) and its percentile-bootstrap interval (Efron & Tibshirani 1993, ch. 13).
 
-    Resampled with a fixed seed, so that the same values always give the same interval.
+    The seed is fixed: the same values always give the same interval.
     """
     known = np.array([v for v in values if v is not None], dtype=np.float64)
     if not len(known):
-        return Estimate(None, None, None, 0)
+        return Estimate()
     value = float(known.mean())
     if len(known) < 2 or np.ptp(known) == 0:
-        return Estimate(value, value, value, len(known))
+        return Estimate(value=value, low=value, high=value, n=len(known))
     from scipy.stats import bootstrap
 
     interval = bootstrap(
@@ -57,13 +44,13 @@ def mean(values: Sequence[float | None]) -> Estimate:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high), len(known))
+    return Estimate(value=value, low=float(interval.low), high=float(interval.high), n=len(known))
 
 
 def paired_difference(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> Estimate:
-    """The mean of `after - before` over the questions both have, with its interval: the paired bootstrap.
+    """The mean of `after - before` over the questions that both have, with its paired-bootstrap interval.
 
-    Koehn 2004; Sakai 2006 for IR. The difference is significant where the interval excludes zero.
+    Koehn 2004; Sakai 2006 for IR. The difference is significant if the interval excludes zero.
     """
     both = [(before[i], after[i]) for i in before if i in after]
     return mean([b - a for a, b in both if a is not None and b is not None])
@@ -74,13 +61,9 @@ def percentile(values: Sequence[float], q: float) -> float | None:
     return float(np.percentile(np.array(values), q)) if values else None
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
 # --- retrieval ---------------------------------------------------------------------------------------
 
-# Our name -> that of ir-measures, which computes all of them by way of trec_eval's code.
+# Our name -> that of ir-measures, which computes them with trec_eval's code.
 RETRIEVAL = {
     "nDCG@10": "nDCG@10",
     "recall@5": "R@5",
@@ -97,9 +80,9 @@ paper, 0 beyond rank ten. hit@1: whether the first paper is relevant (Success@1)
 def retrieval(
     qrels: Mapping[str, Mapping[str, int]], runs: Mapping[str, Sequence[str]], names: Collection[str] = tuple(RETRIEVAL)
 ) -> dict[str, dict[str, float]]:
-    """Metric -> query -> value, for every query of `qrels` with a relevant document.
+    """Metric -> query -> value, for every query of `qrels` that has a relevant document.
 
-    `runs` are ranked document ids; a query without a run scores 0.
+    `runs` are ranked document ids. A query without a run scores 0.
     """
     import ir_measures
 
@@ -130,12 +113,12 @@ def _fact_tokens(text: str) -> str:
 
 
 def holds_fact(answer: str, fact: str) -> bool:
-    """Whether `answer` has the stems of `fact` in a row (case, accents, LaTeX and thousands commas aside)."""
+    """Whether `answer` has the stems of `fact` in a row. Case, accents, LaTeX and thousands commas are ignored."""
     return _fact_tokens(fact) in _fact_tokens(answer)
 
 
 def key_fact_recall(answer: str, facts: Sequence[str]) -> float | None:
-    """Share of the key facts the answer holds: nugget recall (Voorhees 2003), matched by phrase."""
+    """Share of the key facts that the answer holds: nugget recall (Voorhees 2003), matched by phrase."""
     return sum(holds_fact(answer, fact) for fact in facts) / len(facts) if facts else None
 
 
@@ -150,10 +133,10 @@ def source_recall(cited: Collection[str], gold: Collection[str]) -> float | None
 
 
 def corrected_rate(observed: float, false_alarm: float, miss: float) -> float:
-    """The true share of grounded sentences behind an `observed` one, given the verifier's error rates.
+    """The true share of grounded sentences, given the `observed` share and the verifier's error rates.
 
-    Rogan & Gladen 1978: (observed - miss) / (1 - false_alarm - miss), clipped to [0, 1]; `miss` is the share of
-    ungrounded sentences it passes, `false_alarm` that of grounded ones it fails.
+    Rogan & Gladen 1978: (observed - miss) / (1 - false_alarm - miss), clipped to [0, 1]. `miss` is the share of
+    ungrounded sentences that the verifier passes, `false_alarm` the share of grounded ones that it fails.
     """
     informative = 1 - false_alarm - miss
     return min(1.0, max(0.0, (observed - miss) / informative)) if informative > 0 else observed
@@ -165,7 +148,7 @@ def corrected_rate(observed: float, false_alarm: float, miss: float) -> float:
 def risk_coverage(confidences: Sequence[float], errors: Sequence[float]) -> tuple[list[float], list[float]]:
     """(coverage, risk) when the k most confident answers are given, k = 1..n (El-Yaniv & Wiener 2010).
 
-    Risk is the mean error among them. Equal confidences share their errors, so their order cannot matter.
+    Risk is the mean error among them. Equal confidences share their errors, so that their order does not matter.
     """
     order = np.argsort(-np.array(confidences), kind="stable")
     ranked, wrong = np.array(confidences)[order], np.array(errors, dtype=np.float64)[order]
@@ -188,16 +171,20 @@ def aurc_estimate(confidences: Sequence[float], errors: Sequence[float]) -> Esti
     return bootstrap_of(lambda c, e: aurc(c, e) or 0.0, (confidences, errors))
 
 
-def bootstrap_of(statistic: Any, columns: Sequence[Sequence[Any]], resamples: int = 500) -> Estimate:
+def bootstrap_of(
+    statistic: Callable[..., float | None], columns: Sequence[Sequence[Any]], resamples: int = 500
+) -> Estimate:
     """`statistic(*columns)` with its percentile-bootstrap interval; rows of `columns` are resampled together.
 
-    For figures that are no means. Resamples on which the statistic is not defined (None) are left out.
+    For figures that are not means. Resamples for which the statistic is undefined (None) are left out.
     """
+    # scipy.stats.bootstrap(paired=True) has no such rule: one undefined resample, such as a kappa over labels that
+    # are all the same, makes its whole interval NaN.
     arrays = [np.asarray(column) for column in columns]
     n = len(arrays[0])
     value = statistic(*arrays) if n else None
     if value is None:
-        return Estimate(None, None, None, n)
+        return Estimate(n=n)
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(resamples):
@@ -206,7 +193,7 @@ def bootstrap_of(statistic: Any, columns: Sequence[Sequence[Any]], resamples: in
             drawn.append(sample)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(drawn, [tail, 100 - tail]) if drawn else (value, value)
-    return Estimate(float(value), float(low), float(high), n)
+    return Estimate(value=float(value), low=float(low), high=float(high), n=n)
 
 
 # --- the catalogue -----------------------------------------------------------------------------------
@@ -214,13 +201,17 @@ def bootstrap_of(statistic: Any, columns: Sequence[Sequence[Any]], resamples: in
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a figure of a run means. `better` is "higher", "lower" or "" (neither); `share`: it lies in [0, 1]."""
+    """What a figure of a run means. `better` is "higher", "lower" or "" (neither)."""
 
     label: str
     group: str
     better: str
     definition: str
-    share: bool = True
+
+    @property
+    def sign(self) -> int:
+        """1 if a higher value is better or neither is, -1 if a lower one is."""
+        return -1 if self.better == "lower" else 1
 
 
 METRICS: dict[str, Metric] = {
@@ -234,58 +225,58 @@ METRICS: dict[str, Metric] = {
     "hit@1": Metric("Hit@1", "retrieval", "higher", "Whether the first paper is a gold one (Success@1)."),
     "accuracy": Metric(
         "Accuracy", "answers", "higher",
-        "Questions dealt with as they should be: an answerable one gets at least half of its key facts and cites a "
-        "right paper, an unanswerable one is refused.",
+        "Share of questions with the right outcome: an answerable one gets at least half of its key facts and cites a "
+        "gold or acceptable paper; for an unanswerable one rag abstains.",
     ),
     "key_fact_recall": Metric(
         "Key-fact recall", "answers", "higher",
-        "Share of a question's key facts that the answer holds (nugget recall, Voorhees 2003); 0 for a refusal.",
+        "Share of a question's key facts that the answer holds (nugget recall, Voorhees 2003); 0 for an abstention.",
     ),
     "source_precision": Metric(
         "Source precision", "answers", "higher", "Share of the cited papers that are gold or acceptable."
     ),
-    "source_recall": Metric("Source recall", "answers", "higher", "Share of the gold papers cited; 0 for a refusal."),
+    "source_recall": Metric(
+        "Source recall", "answers", "higher", "Share of the gold papers that are cited; 0 for an abstention."
+    ),
     "groundedness": Metric(
         "Groundedness", "grounding", "higher",
-        "Share of an answer's claims that the retrieved papers support, by the verifier's verdict; a partly "
-        "supported one counts half (faithfulness: Es et al. 2023, RAGAS).",
+        "Share of an answer's claims that the retrieved papers support according to the verifier; a partly supported "
+        "claim counts half (faithfulness: Es et al. 2023, RAGAS).",
     ),
     "citation_recall": Metric(
         "Citation recall", "grounding", "higher",
-        "Share of claims that their cited papers together entail (ALCE, Gao et al. 2023), the verdict as entailment.",
+        "Share of claims that their cited papers together entail (ALCE, Gao et al. 2023), by the verifier's verdict.",
     ),
     "citation_precision": Metric(
         "Citation precision", "grounding", "higher",
         "Share of citations that are needed for that (ALCE, Gao et al. 2023).",
     ),
     "numeric_fidelity": Metric(
-        "Numeric fidelity", "grounding", "higher", "Share of an answer's numbers that the cited abstracts have."
+        "Numeric fidelity", "grounding", "higher", "Share of an answer's numbers that are in the cited abstracts."
     ),
     "name_fidelity": Metric(
-        "Name fidelity", "grounding", "higher", "Share of an answer's names that the cited abstracts have."
+        "Name fidelity", "grounding", "higher", "Share of an answer's names that are in the cited abstracts."
     ),
     "leave_one_out": Metric(
         "Leave-one-out attribution", "grounding", "higher",
-        "Share of claims that change, are cited to another paper or are withdrawn when the paper first cited is taken "
-        "out of the corpus (counterfactual attribution; Cohen-Wang et al. 2024, ContextCite).",
+        "Share of claims that change, cite another paper or disappear if the paper cited first is removed from the "
+        "corpus (counterfactual attribution; Cohen-Wang et al. 2024, ContextCite).",
     ),
-    "coverage": Metric(
-        "Coverage", "abstention", "", "Share of all questions that get an answer (El-Yaniv & Wiener 2010)."
-    ),
+    "coverage": Metric("Coverage", "abstention", "", "Share of questions that are answered (El-Yaniv & Wiener 2010)."),
     "selective_accuracy": Metric(
-        "Selective accuracy", "abstention", "higher", "Accuracy among the questions that get an answer."
+        "Selective accuracy", "abstention", "higher", "Accuracy among the questions that are answered."
     ),
     "false_refusal_rate": Metric(
-        "False refusals", "abstention", "lower", "Share of the answerable questions that are refused."
+        "False refusals", "abstention", "lower", "Share of the answerable questions for which rag abstains."
     ),
     "false_answer_rate": Metric(
-        "False answers", "abstention", "lower", "Share of the unanswerable questions that get an answer."
+        "False answers", "abstention", "lower", "Share of the unanswerable questions that are answered."
     ),
     "AURC": Metric(
         "AURC", "abstention", "lower",
-        "Area under the risk-coverage curve: mean error over all coverages when the most confident answers are given "
+        "Area under the risk-coverage curve: mean error over all coverages if the most confident answers are given "
         "first (Geifman, Uziel & El-Yaniv 2019).",
     ),
-    "length": Metric("Length (words)", "answers", "", "Words of an answer that is no refusal.", share=False),
+    "length": Metric("Length (words)", "answers", "", "Words of an answer that is not an abstention."),
 }  # fmt: skip
-"""Every figure of a run. All but AURC are means of one value a question."""
+"""Every figure of a run. All but AURC are means of one value per question."""

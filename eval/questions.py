@@ -1,8 +1,8 @@
-"""The questions: reading, the dev/test split, and the lint that keeps them honest.
+"""The questions: how they are read, split into dev and test, and checked.
 
-One JSON object a line in `eval/questions/*.jsonl`: `id`, `question`, `history` (earlier turns), `type`,
-`answerable`, `gold` (titles a right answer draws on), `acceptable` (titles that are no mistake to cite) and
-`key_facts` (short phrases of a gold abstract that a right answer contains).
+One JSON object per line in `eval/data/*.jsonl`: `id`, `question`, `history` (earlier turns), `type`, `answerable`,
+`gold` (titles of the papers that a right answer draws on), `acceptable` (titles of papers that may be cited as well)
+and `key_facts` (short phrases of a gold abstract that a right answer contains).
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rag.answering import Turn
-from rag.errors import UsageError
-from rag.papers import Paper, read_text
-from rag.text import terms, words
+from rag.corpus.reading import read_text
+from rag.errors import RagError, UsageError
+from rag.retrieval.history import turns_from_json
+from rag.text.terms import terms, words
+from rag.types import Paper, Turn
 
-FOLDER = Path(__file__).parent / "questions"
+FOLDER = Path(__file__).parent / "data"
 ANSWERABLE_TYPES = (
     "fact", "method", "number", "compare", "synthesis", "yesno", "followup", "typo", "keyword", "multilingual",
 )  # fmt: skip
 UNANSWERABLE_TYPES = ("unanswerable_absent", "unanswerable_detail", "unanswerable_offtopic")
 TYPES = ANSWERABLE_TYPES + UNANSWERABLE_TYPES
-FEWEST, FEWEST_UNANSWERABLE, FEWEST_OF_A_TYPE = 200, 50, 10
-MOST_FROM_TITLE = 0.30  # share of a question's content stems that its gold titles may hold
-SAME_QUESTION = 88.0  # rapidfuzz token_sort_ratio from which two questions are one
+MIN_QUESTIONS, MIN_UNANSWERABLE, MIN_OF_A_TYPE = 200, 50, 10
+MAX_TITLE_SHARE = 0.30  # share of a question's content stems that its gold titles may hold
+DUPLICATE_RATIO = 88.0  # rapidfuzz token_sort_ratio from which two questions are one
 _FIELDS = {"id", "question", "history", "type", "answerable", "gold", "acceptable", "key_facts"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question with what a right answer needs. `gold` and `acceptable` are titles."""
+    """One question, with what a right answer needs. `gold` and `acceptable` are titles."""
 
     id: str
     question: str
@@ -53,7 +54,7 @@ class Question:
 
 
 def read(folder: Path = FOLDER) -> list[Question]:
-    """All questions of `folder`, by file name and line. Raises UsageError for a line that is no question."""
+    """All questions of `folder`, by file name and line. Raises UsageError for a line that is not a question."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise UsageError(f"There are no questions in {folder}.", "Give a folder of .jsonl files with --questions.")
@@ -72,14 +73,18 @@ def _question(line: str, where: str) -> Question:
             raise ValueError(f"no {', '.join(sorted(missing))}")
         if unknown := record.keys() - _FIELDS:
             raise ValueError(f"unknown {', '.join(sorted(unknown))}")
-        gold, acceptable, facts = (tuple(map(str, record[name])) for name in ("gold", "acceptable", "key_facts"))
-        history = tuple(Turn(str(turn["question"]), str(turn["answer"])) for turn in record["history"])
         return Question(
-            str(record["id"]), str(record["question"]), str(record["type"]), bool(record["answerable"]),
-            gold, acceptable, facts, history,
-        )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{where}: not a question: {error}.", "`rag eval lint` knows the fields.") from None
+            id=str(record["id"]),
+            question=str(record["question"]),
+            type=str(record["type"]),
+            answerable=bool(record["answerable"]),
+            gold=tuple(map(str, record["gold"])),
+            acceptable=tuple(map(str, record["acceptable"])),
+            key_facts=tuple(map(str, record["key_facts"])),
+            history=tuple(turns_from_json(record["history"])),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RagError) as error:
+        raise UsageError(f"{where}: not a question: {error}.", "eval/questions.py lists the fields.") from None
 
 
 def choose(questions: Iterable[Question], split: str = "", types: Sequence[str] = (), limit: int = 0) -> list[Question]:
@@ -88,23 +93,25 @@ def choose(questions: Iterable[Question], split: str = "", types: Sequence[str] 
     if 0 < limit < len(chosen):
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
     if not chosen:
-        raise UsageError("No question is left to ask.", f"Splits are dev and test; types are {', '.join(TYPES)}.")
+        raise UsageError(
+            "No question matches --split and --type.", f"Splits are dev and test; types are {', '.join(TYPES)}."
+        )
     return chosen
 
 
 def lint(questions: Sequence[Question], papers: Sequence[Paper]) -> list[str]:
-    """What is wrong with the set as a whole and with each question, one line each; empty if nothing is."""
+    """The problems of the set as a whole and of each question, one line each."""
     abstracts = {paper.title: paper.abstract for paper in papers}
-    found = [f"{i}: {n} questions have this id" for i, n in Counter(q.id for q in questions).items() if n > 1]
+    problems = [f"{i}: {n} questions have this id" for i, n in Counter(q.id for q in questions).items() if n > 1]
     for q in questions:
-        found += [f"{q.id}: {problem}" for problem in _problems(q, abstracts)]
-    return found + _repeats(questions) + _counts(questions)
+        problems += [f"{q.id}: {problem}" for problem in _problems(q, abstracts)]
+    return problems + _repeats(questions) + _counts(questions)
 
 
 def title_share(question: Question) -> float:
-    """Share of the question's distinct content stems that its gold titles hold, at worst over the titles."""
-    asked = set(terms(question.question))
-    return max((len(asked & set(terms(t))) / len(asked) for t in question.gold), default=0.0) if asked else 0.0
+    """The share of the question's distinct content stems that a gold title holds, for the worst title."""
+    stems = set(terms(question.question))
+    return max((len(stems & set(terms(t))) / len(stems) for t in question.gold), default=0.0) if stems else 0.0
 
 
 def _problems(q: Question, abstracts: dict[str, str]) -> list[str]:
@@ -134,15 +141,12 @@ def _problems(q: Question, abstracts: dict[str, str]) -> list[str]:
             problems.append(f"key fact {fact!r} is not a short phrase")
         if not any(fact in text for text in texts):
             problems.append(f"key fact {fact!r} is in no gold abstract")
-    if q.type == "synthesis" and (bare := [t for t, a in zip(q.gold, texts, strict=True) if not _any(q.key_facts, a)]):
-        problems.append(f"no key fact is from {bare[0]!r}")
-    if (share := title_share(q)) >= MOST_FROM_TITLE:
+    unused = [t for t, text in zip(q.gold, texts, strict=True) if not any(fact in text for fact in q.key_facts)]
+    if q.type == "synthesis" and unused:
+        problems.append(f"no key fact is from {unused[0]!r}")
+    if (share := title_share(q)) >= MAX_TITLE_SHARE:
         problems.append(f"{share:.0%} of its content stems are in a gold title")
     return problems
-
-
-def _any(facts: Sequence[str], abstract: str) -> bool:
-    return any(fact in abstract for fact in facts)
 
 
 def _repeats(questions: Sequence[Question]) -> list[str]:
@@ -152,21 +156,21 @@ def _repeats(questions: Sequence[Question]) -> list[str]:
     return [
         f"{a}: nearly the same question as {b}"
         for (a, one), (b, other) in combinations(keys, 2)
-        if token_sort_ratio(one, other) >= SAME_QUESTION
+        if token_sort_ratio(one, other) >= DUPLICATE_RATIO
     ]
 
 
 def _counts(questions: Sequence[Question]) -> list[str]:
-    found = []
+    problems = []
     unanswerable = sum(not q.answerable for q in questions)
-    if len(questions) < FEWEST:
-        found.append(f"{len(questions)} questions; at least {FEWEST} are needed")
-    if unanswerable < FEWEST_UNANSWERABLE:
-        found.append(f"{unanswerable} unanswerable questions; at least {FEWEST_UNANSWERABLE} are needed")
+    if len(questions) < MIN_QUESTIONS:
+        problems.append(f"{len(questions)} questions; at least {MIN_QUESTIONS} are needed")
+    if unanswerable < MIN_UNANSWERABLE:
+        problems.append(f"{unanswerable} unanswerable questions; at least {MIN_UNANSWERABLE} are needed")
     for kind in TYPES:
         splits = Counter(q.split for q in questions if q.type == kind)
-        if splits.total() < FEWEST_OF_A_TYPE:
-            found.append(f"{splits.total()} questions of type {kind}; at least {FEWEST_OF_A_TYPE} are needed")
+        if splits.total() < MIN_OF_A_TYPE:
+            problems.append(f"{splits.total()} questions of type {kind}; at least {MIN_OF_A_TYPE} are needed")
         elif min(splits["dev"], splits["test"]) == 0:
-            found.append(f"all questions of type {kind} are in one split; rename one")
-    return found
+            problems.append(f"all questions of type {kind} are in one split; rename one")
+    return problems

@@ -1,4 +1,4 @@
-"""The parts of the evaluation: questions, metrics, gates, comparison, labelled data, collections, second opinions."""
+"""The parts of the evaluation: questions, metrics, gates, comparison, judges, labelled data, collections."""
 
 from __future__ import annotations
 
@@ -12,14 +12,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval import beir, gates, judge, metrics, questions
+from eval import beir, comparison, gates, metrics, questions
 from eval import grounding as labelled
+from eval.gates import Gates, ModeGates
+from eval.judge import add_judge
+from eval.log import (
+    EvalRun,
+    EvalSample,
+    Latency,
+    LoggedAnswer,
+    LoggedPaper,
+    LoggedSentence,
+    RiskCoverage,
+    RunScores,
+    SampleScores,
+)
 from eval.questions import Question, lint, title_share
-from rag.answering.opinion import Opinion
+from eval.substitutes import CachingEncoder, ExcludingRetriever, WorstFirstRetriever
 from rag.assistant import Assistant
 from rag.errors import CorpusError, UsageError
-from rag.papers import Paper
 from rag.settings import Settings
+from rag.types import Citation, Paper
+from rag.verification.judges import Entailment
 
 # --- questions -------------------------------------------------------------------------------------------
 
@@ -48,11 +62,22 @@ def test_no_question_copies_a_title(asked: list[Question]) -> None:
 
 def sound(**changes: Any) -> Question:
     return replace(
-        Question("q", "How fast does it learn?", "fact", True, ("Swift Nets",), (), ("two days",)), **changes
+        Question(
+            id="q",
+            question="How fast does it learn?",
+            type="fact",
+            answerable=True,
+            gold=("Swift Nets",),
+            key_facts=("two days",),
+        ),
+        **changes,
     )
 
 
-PAPERS = [Paper("a", "Swift Nets", "They learn in two days."), Paper("b", "Slow Nets", "They learn in two years.")]
+PAPERS = [
+    Paper(paper_id="a", title="Swift Nets", abstract="They learn in two days."),
+    Paper(paper_id="b", title="Slow Nets", abstract="They learn in two years."),
+]
 
 
 @pytest.mark.parametrize(
@@ -78,9 +103,9 @@ def test_lint_finds(question: Question, complaint: str) -> None:
 
 
 def test_lint_finds_repeats_and_missing_kinds() -> None:
-    found = lint([sound(), sound(id="r", question="How fast does it learn")], PAPERS)
-    assert "q: nearly the same question as r" in found
-    assert any("at least 200 are needed" in line for line in found)
+    problems = lint([sound(), sound(id="r", question="How fast does it learn")], PAPERS)
+    assert "q: nearly the same question as r" in problems
+    assert any("at least 200 are needed" in line for line in problems)
     assert "q: 2 questions have this id" in lint([sound(), sound(question="Another one")], PAPERS)
 
 
@@ -163,26 +188,31 @@ def test_groundedness_is_corrected_for_false_alarms_and_misses() -> None:
 
 # --- gates and comparison --------------------------------------------------------------------------------
 
-RULES: dict[str, Any] = {
-    "drop": 0.03,
-    "extractive": {
-        "at_least": {"recall@5": 0.8},
-        "at_most": {"false_answer_rate": 0.5},
-        "no_worse": ["accuracy", "false_refusal_rate"],
-    },
-}
+RULES = Gates(
+    drop=0.03,
+    extractive=ModeGates(
+        at_least={"recall@5": 0.8},
+        at_most={"false_answer_rate": 0.5},
+        no_worse=("accuracy", "false_refusal_rate"),
+    ),
+)
 
 
-def run_of(values: dict[str, list[float]], name: str = "extractive", **more: Any) -> dict[str, Any]:
+def run_of(values: dict[str, list[float]], name: str = "extractive") -> RunScores:
     """A run whose question i has the i-th value of every metric."""
     n = max(map(len, values.values()))
-    outcomes = [
-        {"id": f"q{i}", "good": values.get("accuracy", [1.0] * n)[i] == 1, "confidence": 1.0, "loss": 0.0,
-         "metrics": {name: v[i] for name, v in values.items()}}
+    samples = tuple(
+        SampleScores(
+            id=f"q{i}",
+            good=values.get("accuracy", [1.0] * n)[i] == 1,
+            confidence=1.0,
+            loss=0.0,
+            metrics={name: v[i] for name, v in values.items()},
+        )
         for i in range(n)
-    ]  # fmt: skip
-    means = {m: metrics.mean(values.get(m, [])).as_json() for m in metrics.METRICS}
-    return {"name": name, "mode": "extractive", "model": None, "metrics": means, "outcomes": outcomes, **more}
+    )
+    means = {m: metrics.mean(values.get(m, [])) for m in metrics.METRICS}
+    return RunScores(name=name, mode="extractive", metrics=means, samples=samples)
 
 
 def good(n: int = 100) -> dict[str, list[float]]:
@@ -194,8 +224,8 @@ def good(n: int = 100) -> dict[str, list[float]]:
     }
 
 
-def breaches(run: dict[str, Any], before: dict[str, Any] | None = None) -> list[str]:
-    return [gate.name for gate in gates.check(run, RULES, before) if not gate.passed]
+def breaches(run: RunScores, before: RunScores | None = None, failures: tuple[tuple[str, str], ...] = ()) -> list[str]:
+    return [gate.name for gate in gates.check(run, RULES, before, failures) if not gate.passed]
 
 
 def test_a_good_run_passes() -> None:
@@ -216,18 +246,17 @@ def test_each_bound_can_be_breached(metric: str, value: float, name: str) -> Non
 
 
 def test_hard_failures_and_missing_figures_always_breach() -> None:
-    broken = run_of(good(), hard_failures=[{"id": "q1", "failure": "empty answer"}])
-    assert breaches(broken) == ["no hard failure"]
+    assert breaches(run_of(good()), failures=(("q1", "empty answer"),)) == ["no hard failure"]
     assert breaches(run_of({k: v for k, v in good().items() if k != "recall@5"})) == ["Recall@5 at least 0.8"]
 
 
 def test_a_regression_needs_size_and_significance() -> None:
     before = run_of(good(400))
     small = run_of(good(400) | {"accuracy": [0.0] * 8 + [1.0] * 392})  # 2 points, surely
-    assert gates.compare(before, small).metrics["accuracy"].significant
+    assert comparison.compare(before, small).metrics["accuracy"].significant
     assert breaches(small, before) == []
     few = run_of(good(10) | {"accuracy": [0.0] + [1.0] * 9})  # 10 points, perhaps
-    assert not gates.compare(run_of(good(10)), few).metrics["accuracy"].significant
+    assert not comparison.compare(run_of(good(10)), few).metrics["accuracy"].significant
     assert breaches(few, run_of(good(10))) == []
     both = run_of(good(400) | {"accuracy": [0.0] * 20 + [1.0] * 380})
     assert breaches(both, before) == ["Accuracy no worse than the baseline"]
@@ -235,14 +264,20 @@ def test_a_regression_needs_size_and_significance() -> None:
 
 def test_a_comparison_names_the_questions_that_turned() -> None:
     before, after = run_of({"accuracy": [1.0, 1.0, 0.0]}), run_of({"accuracy": [1.0, 0.0, 1.0, 1.0]})
-    found = gates.compare(before, after)
-    assert (found.turned_bad, found.turned_good, found.only_after) == (["q1"], ["q2"], ["q3"])
+    change = comparison.compare(before, after)
+    assert (change.turned_bad, change.turned_good, change.only_after) == (("q1",), ("q2",), ("q3",))
 
 
 def test_shipped_gates_are_sound_and_bound_groundedness_with_room() -> None:
-    rules = gates.read_gates()
-    floors = [rules[mode]["at_least"]["groundedness"] for mode in ("extractive", "ollama")]
-    assert max(floors) <= 0.80 and rules["drop"] == 0.03
+    rules, notes = gates.read_gates()
+    floors = [table.at_least["groundedness"] for table in (rules.extractive, rules.generative)]
+    assert max(floors) <= 0.80 and rules.drop == 0.03 and notes == []
+
+
+def test_the_old_name_of_the_generative_gates_is_read_with_a_note(tmp_path: Path) -> None:
+    (tmp_path / "gates.toml").write_text("drop = 0.03\n[ollama.at_least]\naccuracy = 0.5")
+    rules, (note,) = gates.read_gates(tmp_path / "gates.toml")
+    assert rules.generative.at_least == {"accuracy": 0.5} and "use [generative]" in note
 
 
 @pytest.mark.parametrize(
@@ -262,34 +297,113 @@ def test_gates_that_cannot_be_are_refused(tmp_path: Path, text: str) -> None:
         gates.read_gates(tmp_path / "gates.toml")
 
 
-# --- a second opinion ------------------------------------------------------------------------------------
+# --- judges ----------------------------------------------------------------------------------------------
 
 
-class Approving:
-    """A judge that approves of what stands in the text and of nothing else."""
+class Verbatim:
+    """A judge that supports a sentence only if the text contains it."""
 
-    name = "approving"
+    name = "verbatim"
 
-    def __call__(self, sentence: str, text: str) -> Opinion:
-        return Opinion("supported" if sentence in text else "not_stated")
+    def __call__(self, sentence: str, text: str) -> Entailment:
+        return Entailment(label="supported" if sentence in text else "not_stated")
+
+
+def sample_of(sentences: tuple[LoggedSentence, ...] | None) -> EvalSample:
+    answer = sentences and LoggedAnswer(
+        text="",
+        abstained=False,
+        query="",
+        sentences=sentences,
+        citations=(Citation(n=1, paper_id="p", title="Birds"),),
+        context=("p",),
+        hits=(),
+        grounding=None,
+        latency_ms=None,
+    )
+    return EvalSample(
+        id="q",
+        question="",
+        history=(),
+        type="fact",
+        split="dev",
+        answerable=True,
+        gold=(),
+        acceptable=(),
+        key_facts=(),
+        answer=answer or None,
+    )
 
 
 def test_a_judge_is_reported_beside_the_verdicts() -> None:
-    def sentence(text: str, verdict: str, support: float | None = 0.9) -> dict[str, Any]:
-        return {"text": text, "verdict": verdict, "support": support, "citations": [1]}
+    def sentence(text: str, verdict: Any, support: float | None = 0.9) -> LoggedSentence:
+        return LoggedSentence(
+            text=text,
+            citations=(1,),
+            verdict=verdict,
+            support=support,
+            reason="",
+            evidence=None,
+            repaired_from=None,
+        )
 
-    sentences = [
+    sentences = (
         sentence("It flies.", "supported"),
         sentence("It swims.", "supported"),
         sentence("It sinks.", "partial"),
-    ]
-    sentences += [sentence("In short:", "not_a_claim", None)]
-    run = {"outcomes": [{"citations": [{"n": 1, "paper_id": "p"}], "sentences": sentences}, {"id": "no answer"}]}
-    found = judge.review(run, {"p": {"title": "Birds", "abstract": "It flies. It eats."}}, Approving())["judge"]
-    assert [s.get("judge") for s in sentences] == ["supported", "not_stated", "not_stated", None]
-    assert found["model"] == "approving" and found["agreement"]["n"] == 3
-    assert found["agreement"]["value"] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["kappa"]["value"] == pytest.approx(0.4, abs=1e-4)
+        sentence("In short:", "not_a_claim", None),
+    )
+    run = EvalRun(
+        name="extractive",
+        mode="extractive",
+        metrics={},
+        settings={},
+        by_type={},
+        by_split={},
+        latency_ms=Latency(p50=None, p95=None),
+        risk_coverage=RiskCoverage(coverage=(), risk=()),
+        samples=(sample_of(sentences), sample_of(None)),
+    )
+    judged = add_judge(run, {"p": LoggedPaper(title="Birds", abstract="It flies. It eats.")}, Verbatim())
+    assert judged.samples[0].answer and judged.judge
+    labels = [s.judge for s in judged.samples[0].answer.sentences]
+    assert labels == ["supported", "not_stated", "not_stated", None]
+    assert judged.judge.model == "verbatim" and judged.judge.agreement.n == 3
+    assert judged.judge.agreement.value == pytest.approx(2 / 3, abs=1e-4)
+    assert judged.judge.kappa.value == pytest.approx(0.4, abs=1e-4)
+
+
+# --- substitutes -----------------------------------------------------------------------------------------
+
+
+def test_a_caching_encoder_encodes_a_text_once(assistant: Assistant) -> None:
+    encoded: list[str] = []
+
+    class Counting:
+        encode_tokens = assistant.encoder.encode_tokens
+        encode_with_tokens = assistant.encoder.encode_with_tokens
+        is_vocabulary_word = assistant.encoder.is_vocabulary_word
+
+        def encode(self, text: str) -> Any:
+            encoded.append(text)
+            return assistant.encoder.encode(text)
+
+    encoder = CachingEncoder(Counting())
+    first, again = encoder.encode("a question"), encoder.encode("a question")
+    assert first is again and encoded == ["a question"]
+    assert np.array_equal(first, assistant.encoder.encode("a question"))
+
+
+def test_retrievers_leave_a_paper_out_and_rank_the_worst_first(assistant: Assistant) -> None:
+    question = "What mitigates forgetting in continual learning?"
+    hits = assistant.retriever.search(question, k=6).hits
+    others = ExcludingRetriever(assistant.retriever, hits[1].paper.paper_id).search(question, k=5).hits
+    assert [hit.paper for hit in others] == [hit.paper for hit in (hits[0], *hits[2:])]
+    assert [hit.rank for hit in others] == [1, 2, 3, 4, 5]
+    unaffected = ExcludingRetriever(assistant.retriever, hits[5].paper.paper_id).search(question, k=5)
+    assert unaffected.hits == hits[:5]
+    worst = WorstFirstRetriever(assistant.retriever, depth=6).search(question, k=2).hits
+    assert [hit.paper for hit in worst] == [hits[5].paper, hits[4].paper] and worst[0].rank == 1
 
 
 # --- human labels ----------------------------------------------------------------------------------------
@@ -317,8 +431,8 @@ def test_labelled_responses_are_scored(tmp_path: Path, assistant: Assistant) -> 
         RAGTRUTH | {"response": "I am unable to answer.", "unsupported": []},
         RAGTRUTH | {"response": "", "unsupported": []},
     )
-    verifier = labelled.LabelledVerifier(assistant)
-    scored = [verifier.score(item) for item in labelled.read(file)]
+    verifier = labelled.labelled_verifier(assistant)
+    scored = [labelled.score(item, verifier) for item in labelled.read(file)]
     assert [s.is_wrong for s in scored] == [False, True, False, False]
     assert [s.flagged for s in scored] == [False, True, False, False]
     assert [[wrong for _, wrong, _ in s.sentences] for s in scored] == [[False], [False, True], [], []]
@@ -337,8 +451,8 @@ def test_labelled_claims_are_scored(tmp_path: Path, assistant: Assistant) -> Non
         about | {"claim": LIE, "label": "NOT_ENOUGH_INFO"},
         about | {"claim": "Sperm whales never sleep near the surface.", "label": "CONTRADICT"},
     )
-    verifier = labelled.LabelledVerifier(assistant)
-    scored = [verifier.score(item) for item in labelled.read(file)]
+    verifier = labelled.labelled_verifier(assistant)
+    scored = [labelled.score(item, verifier) for item in labelled.read(file)]
     assert [s.is_wrong for s in scored] == [False, True, True]
     assert [s.flagged for s in scored][:2] == [False, True]
     assert len({s.source for s in scored}) == 1  # claims about one abstract are one cluster
@@ -346,7 +460,7 @@ def test_labelled_claims_are_scored(tmp_path: Path, assistant: Assistant) -> Non
 
 def test_one_class_alone_has_no_auroc(tmp_path: Path, assistant: Assistant) -> None:
     file = write(tmp_path / "one.jsonl", RAGTRUTH | {"response": SLEEP, "unsupported": []})
-    scored = [labelled.LabelledVerifier(assistant).score(item) for item in labelled.read(file)]
+    scored = [labelled.score(item, labelled.labelled_verifier(assistant)) for item in labelled.read(file)]
     assert labelled.as_json("one", scored, labelled.summarise(scored))["response"]["auroc"] is None
 
 
@@ -375,15 +489,15 @@ def collection(folder: Path, qrels: str) -> Path:
 
 def test_a_collection_is_indexed_and_scored(tmp_path: Path) -> None:
     qrels = "query-id\tcorpus-id\tscore\n1\td1\t1\n2\td2\t2\n2\td3\t0\n"
-    found = beir.evaluate(beir.read(collection(tmp_path, qrels)), Settings(index_dir="/nowhere"))
-    report = found.as_json()
+    result = beir.evaluate(beir.read(collection(tmp_path, qrels)), Settings.of(index_dir="/nowhere"))
+    report = result.as_json()
     assert report["documents"] == 3 and report["n"] == 2
     assert {report[name] for name in ("nDCG@10", "recall@5", "recall@10", "recall@100", "MRR@10", "hit@1")} == {1.0}
     assert report["intervals"]["nDCG@10"] == [1.0, 1.0]
 
 
 def test_a_collection_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="no folder"):
+    with pytest.raises(CorpusError, match="There is no folder"):
         beir.read(tmp_path / "missing")
     with pytest.raises(CorpusError, match="relevant document"):
         beir.read(collection(tmp_path, "query-id\tcorpus-id\tscore\n9\td1\t1\n"))

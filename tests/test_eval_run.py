@@ -1,4 +1,4 @@
-"""The evaluation as a whole: runs, sabotage, reports, exit codes, recordings and the report in a browser."""
+"""The evaluation as a whole: runs, perturbations, reports, exit codes, recordings, and the report in a browser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from typer.testing import CliRunner, Result
 
 from eval import gates
 from eval.cli import app
-from eval.report import decide, html, junit, markdown, write
+from eval.log import EvalLog, read_log
+from eval.report.assemble import decide, write
+from eval.report.html import html
+from eval.report.junit import junit
+from eval.report.markdown import markdown
 from tests.ollama_server import FakeModel, OllamaServer
 
 PASSED, BREACHED, FAULT = 0, 1, 2
@@ -38,9 +42,9 @@ def rag_eval(index_dir: Path) -> Rag:
     """`rag eval` in this process, on the whole index."""
 
     def run(*arguments: object) -> Result:
-        given = [str(a) for a in arguments]
-        on_index = ["--index", str(index_dir)] if given[0] == "run" and "--index" not in given else []
-        result = CliRunner().invoke(app, [*given, *on_index])
+        command = [str(argument) for argument in arguments]
+        on_index = ["--index", str(index_dir)] if command[0] == "run" and "--index" not in command else []
+        result = CliRunner().invoke(app, [*command, *on_index])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
 
@@ -51,7 +55,7 @@ def rag_eval(index_dir: Path) -> Rag:
 def folder(rag_eval: Rag, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reports of a run over a third of the questions."""
     out = tmp_path_factory.mktemp("report")
-    result = rag_eval("run", "--out", out, "--limit", 120, "--sabotage", SIZE, "--leave-one-out", 12)
+    result = rag_eval("run", "--out", out, "--limit", 120, "--perturbations", SIZE, "--leave-one-out", 12)
     assert result.exit_code == PASSED, result.stderr
     return out
 
@@ -74,25 +78,45 @@ def test_a_run_has_every_figure_with_interval_and_n(report: dict[str, Any]) -> N
     assert run["latency_ms"]["p50"] <= run["latency_ms"]["p95"]
     assert run["groundedness_corrected"] is not None
     assert run["hard_failures"] == run["errors"] == []
-    for outcome in run["outcomes"]:
-        for citation in outcome["citations"]:
+    for sample in run["samples"]:
+        for citation in sample["answer"]["citations"]:
             abstract = report["papers"][citation["paper_id"]]["abstract"]
             assert all(abstract[e["start"] : e["end"]] == e["text"] for e in citation["evidence"])
+            assert sample["answer"]["context"][citation["n"] - 1] == citation["paper_id"]
 
 
 def test_runs_are_deterministic_and_quiet_in_a_pipe(rag_eval: Rag, tmp_path: Path) -> None:
     texts = []
     for name in ("a", "b"):
-        result = rag_eval("run", "--out", tmp_path / name, "--limit", 8, "--sabotage", 1, "--leave-one-out", 2)
+        result = rag_eval("run", "--out", tmp_path / name, "--limit", 8, "--perturbations", 1, "--leave-one-out", 2)
         assert "Asking" not in result.stderr + result.stdout
         text = (tmp_path / name / "report.json").read_text(encoding="utf-8")
         texts.append(re.sub(r'"(latency_ms": [\d.]+|p\d\d": [\d.]+|created": "[^"]+)', "", text))
     assert texts[0] == texts[1]
 
 
+def test_scoring_a_log_again_reproduces_it(rag_eval: Rag, folder: Path, tmp_path: Path) -> None:
+    result = rag_eval("score", folder / "report.json", "--out", tmp_path)
+    assert result.exit_code == PASSED, result.stderr
+    log, again = read_log(folder / "report.json"), read_log(tmp_path / "report.json")
+    assert [run.metrics for run in again.runs] == [run.metrics for run in log.runs]
+    assert again == log
+    assert EvalLog.from_json(log.to_json()) == log
+
+
+def test_scoring_a_log_again_scores_what_it_holds(
+    rag_eval: Rag, folder: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    sample = next(s for s in report["runs"][0]["samples"] if s["good"] and s["answerable"])
+    sample["answer"]["text"] = "Nothing of the kind."
+    rag_eval("score", saved(report, tmp_path), "--out", tmp_path)
+    changed = {s.id: s for s in read_log(tmp_path / "report.json").runs[0].samples}[sample["id"]]
+    assert not changed.good and changed.loss == 1.0 and changed.metrics["key_fact_recall"] == 0.0
+
+
 # --- the gates can fail ----------------------------------------------------------------------------------
 
-SABOTAGE = {
+PERTURBATIONS = {
     "a number changed": "numeric_fidelity",
     "a name swapped": "name_fidelity",
     "citations swapped for random papers": "citation_recall",
@@ -108,14 +132,14 @@ SABOTAGE = {
 }
 
 
-@pytest.mark.parametrize(("name", "gate"), SABOTAGE.items())
-def test_every_sabotage_trips_the_gate_that_names_it(report: dict[str, Any], name: str, gate: str) -> None:
-    row = next(row for row in report["sabotage"] if row["name"] == name)
+@pytest.mark.parametrize(("name", "gate"), PERTURBATIONS.items())
+def test_every_perturbation_breaches_its_gate(report: dict[str, Any], name: str, gate: str) -> None:
+    row = next(row for row in report["perturbations"] if row["name"] == name)
     assert (row["gate"], row["tripped"], row["passed"]) == (gate, True, True)
 
 
 def test_the_verifier_catches_what_it_must_and_nothing_else(report: dict[str, Any]) -> None:
-    rows = {row["name"]: row["caught"] for row in report["sabotage"] if row["caught"]}
+    rows = {row["name"]: row["caught"] for row in report["perturbations"] if row["caught"]}
     assert rows["nothing"]["value"] <= 0.01
     assert rows["a number changed"]["value"] >= 0.80
     assert rows["a name swapped"]["value"] >= 0.80
@@ -123,10 +147,15 @@ def test_the_verifier_catches_what_it_must_and_nothing_else(report: dict[str, An
     assert rows["citations swapped for the nearest papers"]["value"] >= 0.65
 
 
-def test_a_sabotage_that_trips_nothing_fails_the_run(report: dict[str, Any]) -> None:
-    report["sabotage"][1] |= {"tripped": False, "passed": False}
-    failed = [g for g in decide(report, gates.read_gates(), None)["gates"] if not g["passed"]]
-    assert [(g["run"], g["name"]) for g in failed] == [("sabotage", "a number changed")]
+def test_a_perturbation_without_effect_fails_the_run(report: dict[str, Any]) -> None:
+    report["perturbations"][1] |= {"tripped": False, "passed": False}
+    breaches = decided(report).breaches()
+    assert [(g.run, g.name) for g in breaches] == [("perturbation", "a number changed")]
+
+
+def decided(report: dict[str, Any]) -> EvalLog:
+    """`report` as a log, gated again without a baseline."""
+    return decide(EvalLog.from_json(json.dumps(report)), gates.read_gates()[0], None)
 
 
 def saved(report: dict[str, Any], folder: Path, name: str = "changed.json") -> Path:
@@ -138,9 +167,9 @@ def worsened(report: dict[str, Any], metric: str, value: float) -> dict[str, Any
     """`report` of all questions, in which every question has `value` of `metric`."""
     changed = copy.deepcopy(report)
     changed["questions"]["total"] = changed["questions"]["asked"]
-    for outcome in changed["runs"][0]["outcomes"]:
-        if metric in outcome["metrics"]:
-            outcome["metrics"][metric] = value
+    for sample in changed["runs"][0]["samples"]:
+        if metric in sample["metrics"]:
+            sample["metrics"][metric] = value
     figure = changed["runs"][0]["metrics"][metric]
     changed["runs"][0]["metrics"][metric] = {"value": value, "low": value, "high": value, "n": figure["n"]}
     return changed
@@ -168,7 +197,7 @@ def test_a_breach_exits_1_with_its_line(
 def test_a_hard_failure_exits_1_even_in_a_part_of_the_questions(
     rag_eval: Rag, report: dict[str, Any], tmp_path: Path
 ) -> None:
-    report["runs"][0]["hard_failures"] = [{"id": "q", "failure": "invented title: 'Everything'"}]
+    report["runs"][0]["hard_failures"] = [{"id": "q", "message": "invented title: 'Everything'"}]
     result = rag_eval("gate", saved(report, tmp_path))
     assert result.exit_code == BREACHED and "invented title" in result.stderr
 
@@ -177,7 +206,7 @@ def test_a_hard_failure_exits_1_even_in_a_part_of_the_questions(
 
 
 def test_errors_exit_2_and_are_never_a_pass(rag_eval: Rag, report: dict[str, Any], tmp_path: Path) -> None:
-    report["runs"][0]["errors"] = [{"id": "q", "error": "the roof fell in"}]
+    report["runs"][0]["errors"] = [{"id": "q", "message": "the roof fell in"}]
     assert rag_eval("gate", saved(report, tmp_path)).exit_code == FAULT
     assert rag_eval("gate", tmp_path / "changed.json", "--accept", "--baseline", tmp_path / "b.json").exit_code == FAULT
     assert not (tmp_path / "b.json").exists()
@@ -187,8 +216,8 @@ def test_errors_exit_2_and_are_never_a_pass(rag_eval: Rag, report: dict[str, Any
     "arguments",
     [
         ("--mode", "psychic"),
-        ("--mode", "ollama"),
-        ("--mode", "ollama", "--model", "m"),  # no server answers
+        ("--mode", "generative"),
+        ("--mode", "generative", "--model", "m"),  # no server answers
         ("--model", "m"),
         ("--judge", "m"),
         ("--record", "here"),
@@ -196,19 +225,19 @@ def test_errors_exit_2_and_are_never_a_pass(rag_eval: Rag, report: dict[str, Any
         ("--questions", "/nowhere"),
         ("--gates", "/nowhere"),
         ("--baseline", "/nowhere"),
-        ("--mode", "ollama", "--model", "m", "--replay", "/nowhere"),
+        ("--mode", "generative", "--model", "m", "--replay", "/nowhere"),
         ("--set", "k=0"),
     ],
 )
 def test_what_keeps_it_from_measuring_exits_2(rag_eval: Rag, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    result = rag_eval("run", "--out", tmp_path / "r", "--limit", 1, "--sabotage", 0, *arguments)
+    result = rag_eval("run", "--out", tmp_path / "r", "--limit", 1, "--perturbations", 0, *arguments)
     assert result.exit_code == FAULT
     assert result.stderr.count("\n") == 1 and not (tmp_path / "r").exists()
 
 
 def test_a_broken_index_exits_2(rag_eval: Rag, index_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(index_dir, tmp_path / "index")
-    for file in (tmp_path / "index").rglob("passport.json"):
+    for file in (tmp_path / "index").rglob("manifest.json"):
         file.write_text("{")
     result = rag_eval("run", "--out", tmp_path / "r", "--index", tmp_path / "index")
     assert result.exit_code == FAULT and "index" in result.stderr
@@ -238,13 +267,13 @@ def test_a_report_becomes_a_baseline_only_whole_and_can_be_compared(
     whole = saved(report | {"questions": report["questions"] | {"total": 120}}, tmp_path)
     assert rag_eval("gate", whole, "--accept", "--baseline", baseline).exit_code == PASSED
     assert rag_eval("gate", whole, "--baseline", baseline).exit_code == PASSED
-    outcome = report["runs"][0]["outcomes"][0]
-    outcome["good"] = not outcome["good"]
+    sample = report["runs"][0]["samples"][0]
+    sample["good"] = not sample["good"]
     result = rag_eval("diff", baseline, saved(report, tmp_path, "later.json"))
     assert result.exit_code == PASSED
-    assert f"{outcome['id']}  {outcome['question']}" in result.stdout
+    assert f"{sample['id']}  {sample['question']}" in result.stdout
     turned = json.loads(rag_eval("diff", baseline, tmp_path / "later.json", "--json").stdout)["extractive"]
-    assert [outcome["id"]] in (turned["turned_bad"], turned["turned_good"])
+    assert [sample["id"]] in (turned["turned_bad"], turned["turned_good"])
     assert turned["metrics"]["recall@5"]["value"] == 0 and not turned["metrics"]["recall@5"]["significant"]
 
 
@@ -266,45 +295,45 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaServer]:
 
 
 def few(out: Path, *arguments: object) -> tuple[object, ...]:
-    return ("run", "--out", out, "--limit", 4, "--sabotage", 0, "--leave-one-out", 0, *arguments)
+    return ("run", "--out", out, "--limit", 4, "--perturbations", 0, "--leave-one-out", 0, *arguments)
 
 
 def test_models_go_side_by_side_and_can_be_replayed_without_them(
     rag_eval: Rag, server: OllamaServer, tmp_path: Path
 ) -> None:
-    models = ("--mode", "ollama", "--model", "one:1b", "--model", "two:1b")
+    models = ("--mode", "generative", "--model", "one:1b", "--model", "two:1b")
     live = rag_eval(
-        *few(tmp_path / "live", *models, "--set", f"ollama_host={server.host}", "--record", tmp_path / "tape")
+        *few(tmp_path / "live", *models, "--set", f"ollama_host={server.host}", "--record", tmp_path / "recording")
     )
     assert live.exit_code == PASSED, live.stderr
     asked = len(server.chats())
-    again = rag_eval(*few(tmp_path / "again", *models, "--replay", tmp_path / "tape"))
+    again = rag_eval(*few(tmp_path / "again", *models, "--replay", tmp_path / "recording"))
     assert again.exit_code == PASSED, again.stderr
     assert len(server.chats()) == asked == 8
     reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("live", "again")]
     for run in reports[0]["runs"]:
-        assert run["mode"] == "ollama" and run["name"] == run["model"]
-    texts = [[[o["answer"] for o in run["outcomes"]] for run in report["runs"]] for report in reports]
+        assert run["mode"] == "generative" and run["name"] == run["model"]
+    texts = [[[s["answer"]["text"] for s in run["samples"]] for run in report["runs"]] for report in reports]
     assert texts[0] == texts[1]
     assert "| metric | one:1b | two:1b | n |" in (tmp_path / "live" / "report.md").read_text()
 
 
-def test_a_recording_answers_only_the_prompt_it_heard(rag_eval: Rag, server: OllamaServer, tmp_path: Path) -> None:
-    model = ("--mode", "ollama", "--model", "one:1b")
-    rag_eval(*few(tmp_path / "r", *model, "--set", f"ollama_host={server.host}", "--record", tmp_path / "tape"))
-    stale = rag_eval(*few(tmp_path / "s", *model, "--set", "k=2", "--replay", tmp_path / "tape"))
+def test_a_recording_answers_only_the_recorded_prompt(rag_eval: Rag, server: OllamaServer, tmp_path: Path) -> None:
+    model = ("--mode", "generative", "--model", "one:1b")
+    rag_eval(*few(tmp_path / "r", *model, "--set", f"ollama_host={server.host}", "--record", tmp_path / "recording"))
+    stale = rag_eval(*few(tmp_path / "s", *model, "--set", "k=2", "--replay", tmp_path / "recording"))
     assert stale.exit_code == FAULT and "Record again" in stale.stderr
-    (tmp_path / "tape" / "one_1b.jsonl").write_text("{broken")
-    corrupt = rag_eval(*few(tmp_path / "s", *model, "--replay", tmp_path / "tape"))
-    assert corrupt.exit_code == FAULT and "no recording" in corrupt.stderr
+    (tmp_path / "recording" / "one_1b.jsonl").write_text("{broken")
+    corrupt = rag_eval(*few(tmp_path / "s", *model, "--replay", tmp_path / "recording"))
+    assert corrupt.exit_code == FAULT and "not a recording" in corrupt.stderr
 
 
-def test_a_model_that_breaks_off_is_a_fault_and_no_low_score(
+def test_a_model_that_breaks_off_is_a_fault_not_a_low_score(
     rag_eval: Rag, server: OllamaServer, tmp_path: Path
 ) -> None:
     server.fault = "stream_error"
     result = rag_eval(
-        *few(tmp_path / "r", "--mode", "ollama", "--model", "one:1b", "--set", f"ollama_host={server.host}")
+        *few(tmp_path / "r", "--mode", "generative", "--model", "one:1b", "--set", f"ollama_host={server.host}")
     )
     assert result.exit_code == FAULT and "4 questions ended in an error" in result.stderr
 
@@ -312,10 +341,10 @@ def test_a_model_that_breaks_off_is_a_fault_and_no_low_score(
 def test_a_judge_never_gates_and_can_be_replayed(rag_eval: Rag, server: OllamaServer, tmp_path: Path) -> None:
     server.reply = ["MISSING"]
     host = ("--set", f"ollama_host={server.host}")
-    live = rag_eval(*few(tmp_path / "live", "--judge", "one:1b", *host, "--record", tmp_path / "tape"))
+    live = rag_eval(*few(tmp_path / "live", "--judge", "one:1b", *host, "--record", tmp_path / "recording"))
     assert live.exit_code == PASSED, live.stderr
     asked = len(server.chats())
-    again = rag_eval(*few(tmp_path / "again", "--judge", "one:1b", "--replay", tmp_path / "tape"))
+    again = rag_eval(*few(tmp_path / "again", "--judge", "one:1b", "--replay", tmp_path / "recording"))
     assert again.exit_code == PASSED, again.stderr
     assert len(server.chats()) == asked > 0
     for name in ("live", "again"):
@@ -331,19 +360,20 @@ EVIL = "</script><img src=x onerror='window.evil=1'>\x00\x0b & | `x` <b>{{7*7}}<
 
 
 @pytest.fixture
-def hostile(report: dict[str, Any]) -> dict[str, Any]:
+def hostile(report: dict[str, Any]) -> EvalLog:
     """A report in which papers, questions, answers and failures try to be markup."""
-    for outcome in report["runs"][0]["outcomes"]:
-        outcome |= {"question": EVIL, "answer": EVIL, "good": False, "key_facts": [EVIL], "facts_found": [False]}
-        for sentence in outcome["sentences"]:
+    for sample in report["runs"][0]["samples"]:
+        sample |= {"question": EVIL, "good": False, "key_facts": [EVIL], "facts_found": [False]}
+        sample["answer"]["text"] = EVIL
+        for sentence in sample["answer"]["sentences"]:
             sentence |= {"text": EVIL, "reason": EVIL}
-    report["runs"][0] |= {"name": EVIL, "hard_failures": [{"id": "fact-001", "failure": EVIL}]}
+    report["runs"][0] |= {"name": EVIL, "hard_failures": [{"id": "fact-001", "message": EVIL}]}
     for paper in report["papers"].values():
         paper |= {"title": EVIL, "abstract": EVIL * 20}
-    return decide(report, gates.read_gates(), None)
+    return decided(report)
 
 
-def test_junit_is_read_by_a_parser(folder: Path, report: dict[str, Any], hostile: dict[str, Any]) -> None:
+def test_junit_is_read_by_a_parser(folder: Path, report: dict[str, Any], hostile: EvalLog) -> None:
     root = ElementTree.parse(folder / "junit.xml").getroot()
     suites = {suite.get("name"): suite for suite in root}
     assert set(suites) == {"gates", "extractive"}
@@ -353,14 +383,27 @@ def test_junit_is_read_by_a_parser(folder: Path, report: dict[str, Any], hostile
     assert len(ElementTree.fromstring(junit(hostile)).findall(".//failure")) == 1
 
 
-def test_markdown_fits_a_job_page(folder: Path, hostile: dict[str, Any]) -> None:
+def test_markdown_fits_a_job_page(folder: Path, hostile: EvalLog) -> None:
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# Evaluation: ") and len(text.encode()) < 1_000_000
-    for heading in ("## extractive by type", "## Sabotage"):
+    for heading in ("## extractive by type", "## Perturbations"):
         assert heading in text
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     assert all(len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1 for table in tables)
     assert "<img" not in markdown(hostile) and "<b>" not in markdown(hostile)
+
+
+def test_old_option_names_are_accepted_with_a_note(rag_eval: Rag, tmp_path: Path) -> None:
+    result = rag_eval("run", "--out", tmp_path, "--limit", 2, "--sabotage", 0, "--leave-one-out", 0)
+    assert result.exit_code == PASSED and "use --perturbations" in result.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["perturbations"] == []
+    result = rag_eval("run", "--out", tmp_path, "--mode", "ollama")
+    assert result.exit_code == FAULT and "use --mode generative" in result.stderr
+
+
+def test_the_old_name_of_the_perturbations_is_read(report: dict[str, Any], tmp_path: Path) -> None:
+    renamed = {"sabotage" if name == "perturbations" else name: value for name, value in report.items()}
+    assert len(read_log(saved(renamed, tmp_path)).perturbations) == len(report["perturbations"])
 
 
 def test_html_stands_alone_and_is_small(folder: Path) -> None:
@@ -370,7 +413,7 @@ def test_html_stands_alone_and_is_small(folder: Path) -> None:
     assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//|@import|url\((?!#)|fetch\(|<link", page)
 
 
-def test_hostile_text_stays_text_in_html(hostile: dict[str, Any]) -> None:
+def test_hostile_text_stays_text_in_html(hostile: EvalLog) -> None:
     page = html(hostile)
     assert "<img" not in page and "{{7*7}}" in page and page.count("</script>") == 2
 
@@ -395,16 +438,16 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 
 def states(page: Any) -> list[str]:
-    found: list[str] = page.locator("#questions .state").all_inner_texts()
-    return found
+    labels: list[str] = page.locator("#questions .state").all_inner_texts()
+    return labels
 
 
 def test_the_table_shows_failures_first_sorts_and_filters(visit: Callable[..., Any], folder: Path) -> None:
     page = visit(folder / "report.html")
-    good = [state in ("right", "refused") for state in states(page)]
+    good = [state in ("right", "abstained") for state in states(page)]
     assert len(good) == 120 and good == sorted(good) and not good[0] and good[-1]
     page.get_by_label("Outcome").select_option("good")
-    assert set(states(page)) <= {"right", "refused"}
+    assert set(states(page)) <= {"right", "abstained"}
     page.get_by_label("Outcome").select_option("")
     page.get_by_label("Type", exact=True).select_option("number")
     assert set(page.locator("#questions tr.q td:nth-child(3)").all_inner_texts()) == {"number"}
@@ -420,16 +463,16 @@ def test_the_table_shows_failures_first_sorts_and_filters(visit: Callable[..., A
 def test_a_question_opens_to_answer_verdict_evidence_and_expectation(
     visit: Callable[..., Any], folder: Path, report: dict[str, Any]
 ) -> None:
-    outcome = next(o for o in report["runs"][0]["outcomes"] if o["good"] and o["answerable"])
-    page = visit(folder / "report.html", f"#{outcome['id']}")
+    sample = next(s for s in report["runs"][0]["samples"] if s["good"] and s["answerable"])
+    page = visit(folder / "report.html", f"#{sample['id']}")
     assert page.locator("#questions tr.q").count() == 1
     opened = page.locator("tr.open")
-    evidence = report["papers"][outcome["citations"][0]["paper_id"]]["abstract"]
-    span = outcome["sentences"][0]["evidence"]
+    evidence = report["papers"][sample["answer"]["citations"][0]["paper_id"]]["abstract"]
+    span = sample["answer"]["sentences"][0]["evidence"]
     marked = "".join(opened.locator(".paper").first.locator("mark").all_inner_texts())
     assert " ".join(evidence[span["start"] : span["end"]].split()) in " ".join(marked.split())
     assert "supported" in opened.locator(".sentence").first.inner_text()
-    assert opened.locator("ul.facts").first.locator("li").all_inner_texts() == outcome["key_facts"]
+    assert opened.locator("ul.facts").first.locator("li").all_inner_texts() == sample["key_facts"]
     page.locator("tr.q button").press("Enter")
     assert page.locator("tr.open").count() == 0
 
@@ -444,9 +487,7 @@ def test_it_fits_every_screen(visit: Callable[..., Any], folder: Path, width: in
     assert (bright[0] < bright[1]) == (scheme == "light")
 
 
-def test_hostile_text_does_nothing_in_a_browser(
-    visit: Callable[..., Any], hostile: dict[str, Any], tmp_path: Path
-) -> None:
+def test_hostile_text_does_nothing_in_a_browser(visit: Callable[..., Any], hostile: EvalLog, tmp_path: Path) -> None:
     write(hostile, tmp_path)
     page = visit(tmp_path / "report.html")
     page.locator("tr.q button").first.click()
