@@ -1,4 +1,4 @@
-"""The command line with an Ollama server: real processes, in pipes and on pseudo-terminals."""
+"""The command line with an Ollama server, in pipes and on pseudo-terminals."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Run
+from tests.helpers_cli import InProcess
 from tests.ollama_server import FakeModel, OllamaServer
 
 OK, ABSTAINED, UNSUPPORTED, UNAVAILABLE, INTERRUPTED = 0, 3, 4, 5, 130
@@ -40,13 +40,16 @@ def fake() -> Iterator[OllamaServer]:
 
 
 @pytest.fixture
-def rag(cli: Cli, fake: OllamaServer) -> Cli:
-    """`cli`, pointed at the fake server."""
-
-    def run(*arguments: object, **options: Any) -> Run:
-        return cli(*arguments, **({"OLLAMA_HOST": fake.host} | options))
-
-    return run
+def rag(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+    index_dir: Path,
+    fake: OllamaServer,
+) -> Cli:
+    """The command line without a process of its own, pointed at the fake server."""
+    folder = tmp_path_factory.mktemp("cwd")
+    return InProcess(monkeypatch, capsys, folder, RAG_INDEX_DIR=str(index_dir), OLLAMA_HOST=fake.host)
 
 
 def one_line(text: str) -> bool:
@@ -143,8 +146,8 @@ def live(fake: OllamaServer, index_dir: Path) -> Iterator[Callable[..., Live]]:
 # --- an answer -------------------------------------------------------------------------------------
 
 
-def test_a_model_answers_where_a_server_does(rag: Cli, fake: OllamaServer) -> None:
-    run = rag("ask", QUESTION)
+def test_a_model_answers_if_a_server_does(cli: Cli, fake: OllamaServer) -> None:
+    run = cli("ask", QUESTION, OLLAMA_HOST=fake.host)
     assert (run.code, run.err) == (OK, "")
     assert run.out == f"{CLAIM} [1].\n\nSources\n  [1] {TITLE}\n"
     (chat,) = fake.chats()
@@ -191,7 +194,7 @@ def test_every_way_of_citing_becomes_a_number(rag: Cli, fake: OllamaServer) -> N
     assert [s["citations"] for s in rag("ask", QUESTION, "--json").json["sentences"]] == [[1, 2], [1, 2]]
 
 
-def test_a_number_that_was_never_given_is_dropped_and_told(rag: Cli, fake: OllamaServer) -> None:
+def test_a_citation_that_refers_to_no_paper_is_dropped_with_a_note(rag: Cli, fake: OllamaServer) -> None:
     fake.reply = [f"{CLAIM} [1", ", 9][77]."]
     run = rag("ask", QUESTION)
     assert run.code == OK and run.out == f"{CLAIM} [1].\n\nSources\n  [1] {TITLE}\n"
@@ -218,7 +221,7 @@ def test_an_unsupported_sentence_is_marked_and_exits_4(rag: Cli, fake: OllamaSer
     assert [s["verdict"] for s in answer.json["sentences"]] == ["supported", "unsupported"]
 
 
-def test_strict_removes_it_before_anybody_reads_it(rag: Cli, fake: OllamaServer) -> None:
+def test_strict_removes_it_before_it_is_printed(rag: Cli, fake: OllamaServer) -> None:
     fake.reply = [f"{CLAIM} [1].", f" {INVENTED} [2]."]
     for run in (rag("ask", "--strict", QUESTION), rag("ask", QUESTION, RAG_STRICT="1")):
         assert run.code == OK and run.out == f"{CLAIM} [1].\n\nSources\n  [1] {TITLE}\n"
@@ -271,16 +274,16 @@ def test_nothing_a_model_writes_reaches_the_terminal_as_control(rag: Cli, fake: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--model", "nosuch"], r"no model 'nosuch'\. `rag models pull nosuch`"),
         (["--model", "nomic-embed-text"], r"it can only embed\. `rag models`"),
         (["--mode", "generative", "-s", "model=nosuch"], r"`rag models pull nosuch`"),
     ],
 )
-def test_a_model_that_cannot_answer(rag: Cli, fake: OllamaServer, arguments: list[str], told: str) -> None:
+def test_a_model_that_cannot_answer(rag: Cli, fake: OllamaServer, arguments: list[str], message: str) -> None:
     run = rag("ask", QUESTION, *arguments)
-    assert (run.code, run.out) == (UNAVAILABLE, "") and one_line(run.err) and re.search(told, run.err)
+    assert (run.code, run.out) == (UNAVAILABLE, "") and one_line(run.err) and re.search(message, run.err)
     assert not fake.chats()
 
 
@@ -357,37 +360,35 @@ def befall(fake: OllamaServer, fault: str) -> dict[str, str]:
     )
 
 
-@pytest.mark.parametrize(("fault", "told"), BEFORE_ANY_TEXT)
-def test_a_failure_is_one_line_with_its_remedy(rag: Cli, fake: OllamaServer, fault: str, told: str) -> None:
+@pytest.mark.parametrize(("fault", "message"), BEFORE_ANY_TEXT)
+def test_a_failure_is_one_line_with_its_remedy(rag: Cli, fake: OllamaServer, fault: str, message: str) -> None:
     run = rag("ask", QUESTION, "--mode", "generative", **befall(fake, fault))
     assert (run.code, run.out) == (UNAVAILABLE, "")
-    assert one_line(run.err) and run.err.startswith("rag: ") and re.search(told, run.err)
+    assert one_line(run.err) and run.err.startswith("rag: ") and re.search(message, run.err)
 
 
-@pytest.mark.parametrize(("fault", "told"), IN_MID_STREAM)
-def test_what_had_streamed_is_kept(rag: Cli, fake: OllamaServer, fault: str, told: str) -> None:
+@pytest.mark.parametrize(("fault", "message"), IN_MID_STREAM)
+def test_what_had_streamed_is_kept(rag: Cli, fake: OllamaServer, fault: str, message: str) -> None:
     fake.reply = [f"{CLAIM} [1].", " More", " follows."]
     run = rag("ask", QUESTION, "--mode", "generative", **befall(fake, fault))
     assert (run.code, run.out) == (UNAVAILABLE, f"{CLAIM} [1].\n")
-    assert one_line(run.err) and run.err.startswith("rag: ") and re.search(told, run.err)
+    assert one_line(run.err) and run.err.startswith("rag: ") and re.search(message, run.err)
 
 
-@pytest.mark.parametrize(("fault", "told"), BEFORE_ANY_TEXT[2:4] + BEFORE_ANY_TEXT[-1:] + IN_MID_STREAM[:2])
-def test_the_papers_are_quoted_where_no_model_was_asked_for(
-    rag: Cli, fake: OllamaServer, fault: str, told: str
-) -> None:
+@pytest.mark.parametrize(("fault", "message"), BEFORE_ANY_TEXT[2:4] + BEFORE_ANY_TEXT[-1:] + IN_MID_STREAM[:2])
+def test_the_papers_are_quoted_if_no_model_was_required(rag: Cli, fake: OllamaServer, fault: str, message: str) -> None:
     fake.reply = [f"{CLAIM} [1].", " More"]
     environment = befall(fake, fault)
     run = rag("ask", QUESTION, **environment)
     assert run.code == OK and f"{DONE}  [1] {TITLE}" in run.out
-    streamed = (fault, told) in IN_MID_STREAM
+    streamed = (fault, message) in IN_MID_STREAM
     assert run.out.startswith(f"{CLAIM} [1].\n[broken off]\n\n") == streamed
-    assert one_line(run.err) and re.search(told, run.err) and run.err.endswith("Quoting the papers instead.\n")
+    assert one_line(run.err) and re.search(message, run.err) and run.err.endswith("Quoting the papers instead.\n")
     answer = rag("ask", QUESTION, "--json", **environment).json
-    assert (answer["mode"], answer["model"]) == ("extractive", None) and re.search(told, answer["notes"][0])
+    assert (answer["mode"], answer["model"]) == ("extractive", None) and re.search(message, answer["notes"][0])
 
 
-def test_the_server_decides_the_mode_only_where_nobody_else_did(rag: Cli, fake: OllamaServer) -> None:
+def test_the_server_decides_the_mode_only_if_no_setting_does(rag: Cli, fake: OllamaServer) -> None:
     run = rag("ask", QUESTION, "--mode", "extractive")
     assert run.code == OK and run.err == "" and not fake.requests
 
@@ -472,26 +473,26 @@ def test_status_says_whether_a_server_answers(rag: Cli, fake: OllamaServer) -> N
         "model": "llama3.2:latest",
     }
     fake.models = {}
-    found = rag("status", "--json").json["ollama"]
-    assert found["reachable"] and "model" not in found and "rag models pull" in found["problem"]
+    server = rag("status", "--json").json["ollama"]
+    assert server["reachable"] and "model" not in server and "rag models pull" in server["problem"]
     fake.fault, fake.fault_path = "not_ollama", "/api/version"
-    found = rag("status", "--json").json["ollama"]
-    assert not found["reachable"] and "not as Ollama does" in found["problem"]
+    server = rag("status", "--json").json["ollama"]
+    assert not server["reachable"] and "not as Ollama does" in server["problem"]
     run = rag("status", "--json", OLLAMA_HOST="0.0.0.0:9")
     assert run.code == OK and run.json["ollama"]["host"] == "http://127.0.0.1:9"
     assert not run.json["ollama"]["reachable"] and "ollama serve" in run.json["ollama"]["problem"]
 
 
-def test_a_judge_is_asked_about_doubtful_sentences_only(rag: Cli, fake: OllamaServer) -> None:
+def test_a_judge_is_asked_about_uncertain_sentences_only(rag: Cli, fake: OllamaServer) -> None:
     fake.models["judge"] = FakeModel()
-    doubtful = "Contrastive supervised distillation outperforms 17 current methods"
+    uncertain = "Contrastive supervised distillation outperforms 17 current methods"
     quoted = "Code at: https://github.com/NiccoBiondi/ContrastiveSupervisedDistillation."
-    fake.replies = [[f"{CLAIM} [1].", f" {doubtful} [2].", f" {quoted} [2]"], ["MISSING"]]
+    fake.replies = [[f"{CLAIM} [1].", f" {uncertain} [2].", f" {quoted} [2]"], ["MISSING"]]
     run = rag("ask", QUESTION, "--judge", "judge", "--json")
     assert run.code == UNSUPPORTED
     answered, judged = fake.chats()
     assert (answered["model"], judged["model"]) == ("llama3.2:latest", "judge")
-    assert judged["messages"][-1]["content"].endswith(f"Sentence: {doubtful}.")
+    assert judged["messages"][-1]["content"].endswith(f"Sentence: {uncertain}.")
     assert [s["verdict"] for s in run.json["sentences"]][:2] == ["supported", "unsupported"]
     assert run.json["sentences"][1]["reason"].startswith("judge: ")
 
@@ -513,7 +514,7 @@ def test_batch_with_history_shows_what_was_searched(rag: Cli, fake: OllamaServer
     assert messages[2]["content"] == f"{CLAIM}." and messages[3]["content"].endswith(f"Question: {FOLLOW_UP}")
 
 
-def test_a_failure_in_a_batch_is_told_in_its_place(rag: Cli, fake: OllamaServer) -> None:
+def test_a_failure_in_a_batch_is_reported_in_its_place(rag: Cli, fake: OllamaServer) -> None:
     fake.fault = "500"
     run = rag("ask", "--batch", "--mode", "generative", stdin=json.dumps({"id": "a", "question": QUESTION}))
     assert run.code == UNAVAILABLE and run.err == ""
@@ -530,7 +531,7 @@ def test_chat_in_a_pipe(rag: Cli, fake: OllamaServer) -> None:
     answer = f"{CLAIM} [1].\n\nSources\n  [1] {TITLE}\n"
     assert run.out.startswith(f"{answer}\n\nSources\n  [1] {TITLE}\n{TITLE}\nContinual post-training (CPT) is ")
     assert run.err.splitlines()[0] == "Nothing has been answered yet."
-    for told in (
+    for message in (
         "The last answer cites no [9].",
         "Which one? /open 1 shows",
         f"Searched for: {FOLLOW_UP} mitigates forgetting",
@@ -539,7 +540,7 @@ def test_chat_in_a_pipe(rag: Cli, fake: OllamaServer) -> None:
         "Answers now come from qwen3:4b.",
         "/sources lists what was cited",
     ):
-        assert told in run.err
+        assert message in run.err
     chats = fake.chats()
     assert [chat["model"] for chat in chats] == ["llama3.2:latest", "llama3.2:latest", "qwen3:4b"]
     assert [len(chat["messages"]) for chat in chats] == [2, 4, 6]
@@ -547,9 +548,9 @@ def test_chat_in_a_pipe(rag: Cli, fake: OllamaServer) -> None:
     assert all("never asked" not in str(chat) for chat in chats)
 
 
-def test_chat_ends_with_its_input(rag: Cli) -> None:
-    assert rag("chat").code == OK
-    run = rag("chat", stdin=f"{QUESTION}\n".encode() + b"caf\xe9?\n")
+def test_chat_ends_with_its_input(cli: Cli, fake: OllamaServer) -> None:
+    assert cli("chat", OLLAMA_HOST=fake.host).code == OK
+    run = cli("chat", stdin=f"{QUESTION}\n".encode() + b"caf\xe9?\n", OLLAMA_HOST=fake.host)
     assert run.code == OK and run.out.count(CLAIM) == 2
 
 

@@ -11,6 +11,6 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 def main() -> None:
     """Run the command line. Every failure is one line on stderr and an exit code."""
-    from rag.cli.main import run
+    from rag.cli.app import run
 
     run()

@@ -8,55 +8,45 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rag.cli.batch import run_batch
-from rag.cli.options import (
-    BatchOption,
-    ColorOption,
-    ConfigOption,
-    IndexOption,
-    JsonOption,
-    JudgeOption,
-    KOption,
-    ModelOption,
-    ModeOption,
-    QuestionArgument,
-    SetOption,
-    ThinkingOption,
-    open_assistant,
-    settings_from,
-    stdin_text,
-)
-from rag.cli.render import console_for, explain, print_json, say, show_search, show_stream, show_timings
+from rag.cli.options import ColorOption, JsonOption, ThinkingOption, open_assistant, stdin_text, with_settings
+from rag.cli.render import console_for, explain, print_json, say, show_search, show_timings
+from rag.cli.stream import show_stream
+from rag.errors import UsageError
+from rag.settings import Settings
 
 if TYPE_CHECKING:
     from rag.types import Answer
 
 ABSTAINED, UNSUPPORTED = 3, 4  # exit codes of answers
 
+QuestionArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="QUESTION",
+        help="The question, or - to read it from stdin. With --batch: a file of requests, or stdin without one.",
+        show_default=False,
+    ),
+]
+BatchOption = Annotated[
+    bool, typer.Option("--batch", help="Read JSON lines {id, question, history}; write one JSON object per line.")
+]
 
+
+@with_settings("k", "mode", "model", "strict", "judge_model", "index_dir")
 def ask(
+    settings: Settings,
     question: QuestionArgument = None,
-    k: KOption = None,
-    json_: JsonOption = False,
-    batch: BatchOption = False,
-    mode: ModeOption = None,
-    model: ModelOption = None,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    no_color: ColorOption = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Print how long each part took.")] = False,
-    show_thinking: ThinkingOption = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Remove sentences no retrieved paper supports.")] = False,
     explain_: Annotated[bool, typer.Option("--explain", help="Print each sentence beside its evidence.")] = False,
-    judge: JudgeOption = None,
     bib: Annotated[
         Path | None, typer.Option("--bib", metavar="FILE", readable=False, help="Write BibTeX of the cited papers.")
     ] = None,
+    json_: JsonOption = False,
+    batch: BatchOption = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print how long each part took, on stderr.")] = False,
+    show_thinking: ThinkingOption = False,
+    no_color: ColorOption = False,
 ) -> None:
     """Answer a question from the corpus, every sentence with its source."""
-    settings = settings_from(
-        set_, config, index_dir=index, k=k, mode=mode, model=model, strict=strict or None, judge_model=judge
-    )
     if batch:
         assistant = open_assistant(settings)
         raise typer.Exit(run_batch(question, lambda id, text, turns: assistant.ask(text, turns).as_json(id)))
@@ -67,7 +57,7 @@ def ask(
         print_json(answer.as_json())
     else:
         console = console_for(no_color)
-        # Only a terminal sees what --strict may remove.
+        # Only a terminal shows what --strict may remove.
         live = console.is_terminal or not settings.verification.strict
         answer = show_stream(assistant.stream(text), console, show_thinking, live)
         if explain_:
@@ -84,18 +74,15 @@ def ask(
         raise typer.Exit(UNSUPPORTED)
 
 
+@with_settings("k", "index_dir")
 def search(
+    settings: Settings,
     question: QuestionArgument = None,
-    k: KOption = None,
     json_: JsonOption = False,
     batch: BatchOption = False,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
     no_color: ColorOption = False,
 ) -> None:
     """List the papers that match a question best, with their scores."""
-    settings = settings_from(set_, config, index_dir=index, k=k)
     if batch:
         assistant = open_assistant(settings)
         raise typer.Exit(run_batch(question, lambda id, text, turns: assistant.search(text, turns).as_json(id)))
@@ -115,9 +102,8 @@ def _question(parts: list[str] | None) -> str:
 
 
 def _write_bib(path: Path, answer: Answer) -> None:
-    """BibTeX of the cited papers, without those that only unsupported sentences cite. Raises UsageError."""
+    """Write BibTeX of the cited papers, without those that only unsupported sentences cite. Raises UsageError."""
     from rag.corpus.bibtex import bibtex
-    from rag.errors import UsageError
 
     numbers = sorted({n for s in answer.sentences if s.verdict != "unsupported" for n in s.citations})
     try:

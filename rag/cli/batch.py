@@ -19,7 +19,7 @@ BatchAnswerer = Callable[[Any, str, "list[Turn]"], dict[str, Any]]  # (id, quest
 def run_batch(source: list[str] | None, answer: BatchAnswerer) -> int:
     """Answer every line of a file, or of stdin; a line that cannot be answered yields {"id", "error"}.
 
-    Returns the exit code of the last failure, or 0.
+    Returns the exit code of the last failure, or 0. Raises UsageError if the requests cannot be read.
     """
     if not source or source == ["-"]:
         text = stdin_text()

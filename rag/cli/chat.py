@@ -6,26 +6,17 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from rag.cli.options import (
-    ColorOption,
-    ConfigOption,
-    IndexOption,
-    KOption,
-    ModelOption,
-    ModeOption,
-    SetOption,
-    ThinkingOption,
-    open_assistant,
-    settings_from,
-)
-from rag.cli.render import console_for, print_item, say, show_sources, show_stream
+from rag.cli.options import ColorOption, ThinkingOption, open_assistant, with_settings
+from rag.cli.render import console_for, print_item, say, show_sources
+from rag.cli.stream import show_stream
 from rag.errors import RagError
+from rag.settings import Settings
+from rag.types import Answer, Turn
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from rag.assistant import Assistant
-    from rag.types import Answer, Turn
 
 HELP = (
     "/sources lists what was cited · /open N shows that paper · /model [NAME] prints or sets the model · "
@@ -33,18 +24,9 @@ HELP = (
 )
 
 
-def chat_command(
-    k: KOption = None,
-    mode: ModeOption = None,
-    model: ModelOption = None,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    no_color: ColorOption = False,
-    show_thinking: ThinkingOption = False,
-) -> None:
+@with_settings("k", "mode", "model", "index_dir")
+def chat_command(settings: Settings, show_thinking: ThinkingOption = False, no_color: ColorOption = False) -> None:
     """Hold a conversation: follow-up questions, /sources, /open N, /model NAME, /quit."""
-    settings = settings_from(set_, config, index_dir=index, k=k, mode=mode, model=model)
     Chat(open_assistant(settings), console_for(no_color), show_thinking).run()
 
 
@@ -85,8 +67,6 @@ class Chat:
                 say(str(error))
 
     def _ask(self, question: str) -> None:
-        from rag.types import Turn
-
         answer = show_stream(self._assistant.stream(question, self._history), self._console, self._show_thinking)
         self._last = answer
         self._history.append(Turn(question=question, answer=answer.text))

@@ -8,28 +8,27 @@ from typing import Annotated
 
 import typer
 
-from rag.cli.options import ConfigOption, IndexOption, JsonOption, SetOption, settings_from
+from rag.cli.options import JsonOption, with_settings
 from rag.cli.render import print_json, progress_bar, say
+from rag.settings import Settings
 
 
+@with_settings("index_dir")
 def index_command(
+    settings: Settings,
     paths: Annotated[  # the reader reports unreadable ones
-        list[Path] | None, typer.Argument(metavar="[PATH]...", readable=False, help="Files or folders of papers.")
+        list[Path] | None, typer.Argument(metavar="PATH", readable=False, help="Files or folders of papers.")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed everything again.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Embed every paper again, also unchanged ones.")] = False,
     json_: JsonOption = False,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
 ) -> None:
     """Make the index hold exactly the papers of PATH. Unchanged papers are not embedded again.
 
-    Without PATH: the papers that it was built from, or the packaged corpus if there is no index yet.
+    Without PATH, rag reads again the files that the index was built from, or the packaged corpus if there is no index.
     """
     from rag.index.build import build_index
     from rag.index.sources import papers_to_index
 
-    settings = settings_from(set_, config, index_dir=index)
     source = papers_to_index(settings, paths or ())
     for note in source.notes:
         say(note)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from rag.cli.options import ConfigOption, JsonOption, SetOption, settings_from
+from rag.cli.options import ConfigOption, JsonOption, SetOption, settings_from, with_settings
 from rag.cli.render import print_json, progress_bar, say
 from rag.errors import LLMError
+from rag.settings import Settings
 
-app = typer.Typer(help="List or download the models of the Ollama server.")
+app = typer.Typer(help="List the models of the Ollama server, or download one.")
 
 
 @app.callback(invoke_without_command=True)
 def models(
     context: typer.Context, json_: JsonOption = False, config: ConfigOption = None, set_: SetOption = None
 ) -> None:
-    """List the models of the Ollama server; the one that would answer is marked."""
+    """List the models of the Ollama server, or download one. A * marks the model that would answer."""
     if context.invoked_subcommand:
         return
     from rag.llm.ollama import OllamaClient
@@ -39,11 +42,15 @@ def models(
 
 
 @app.command()
-def pull(name: str, config: ConfigOption = None, set_: SetOption = None) -> None:
+@with_settings()
+def pull(
+    settings: Settings,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model, such as llama3.2.", show_default=False)],
+) -> None:
     """Download a model to the Ollama server."""
     from rag.llm.ollama import OllamaClient
 
-    client = OllamaClient.from_settings(settings_from(set_, config).llm)
+    client = OllamaClient.from_settings(settings.llm)
     with progress_bar(f"Pulling {name}", unit="bytes") as progress:
         for step in client.pull(name):
             progress(step.completed, step.total)

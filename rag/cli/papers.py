@@ -6,28 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag.cli.options import ColorOption, ConfigOption, IndexOption, JsonOption, SetOption, settings_from
+from rag.cli.options import ColorOption, JsonOption, with_settings
 from rag.cli.render import console_for, print_json, say
 from rag.errors import IndexMissingError, UsageError
+from rag.settings import Settings
 from rag.text.display import printable
 
 if TYPE_CHECKING:
-    from rag.settings import Settings
     from rag.types import Paper
 
 
+@with_settings("index_dir")
 def papers_command(
+    settings: Settings,
     pattern: Annotated[str, typer.Argument(help="Words of a title, or an id.", show_default=False)] = "",
     json_: JsonOption = False,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
     no_color: ColorOption = False,
 ) -> None:
     """List the papers whose title holds every word of PATTERN."""
     from rag.corpus.reading import find_papers
 
-    matches = find_papers(_papers(settings_from(set_, config, index_dir=index)), pattern)
+    matches = find_papers(_papers(settings), pattern)
     if json_:
         print_json([_paper_json(paper) for paper in matches])
         return
@@ -41,19 +40,18 @@ def papers_command(
     say(f"{len(matches)} paper{'s' * (len(matches) != 1)}")
 
 
+@with_settings("index_dir")
 def show(
+    settings: Settings,
     paper: Annotated[list[str], typer.Argument(help="An id, a title, or words of a title.", show_default=False)],
     json_: JsonOption = False,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
     no_color: ColorOption = False,
 ) -> None:
     """Show one paper: title, abstract, and where it came from."""
     from rag.corpus.reading import find_papers
 
     pattern = " ".join(paper)
-    matches = find_papers(_papers(settings_from(set_, config, index_dir=index)), pattern) if pattern.strip() else []
+    matches = find_papers(_papers(settings), pattern) if pattern.strip() else []
     if not matches:
         raise UsageError(f"No paper matches {pattern!r}.", "`rag papers` lists all of them.")
     if len(matches) > 1:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rag.text.display import printable
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from rag.types import Answer, Event, SearchResult
+    from rag.types import Answer, Progress, SearchResult
 
 LOG_INTERVAL = 30.0  # seconds between two lines of progress in a log
 # The sign after a sentence that is not fully supported, and its style.
@@ -37,97 +37,6 @@ def console_for(no_color: bool) -> Console:
             raise SystemExit(0)
 
     return Output(no_color=True if no_color else None, highlight=False)
-
-
-def show_stream(events: Iterator[Event], console: Console, show_thinking: bool = False, live: bool = True) -> Answer:
-    """Print an answer, then its sources; return it whole.
-
-    The text appears while it is written, in a pipe too, and once more, marked, if verification changed or marked a
-    sentence; if not `live`, only then. `show_thinking` also prints a model's reasoning, dimmed, on stderr. On a failure
-    or Ctrl-C the stream is closed, which stops the model, and the text that came stays.
-    """
-    with closing(cast("Generator[Event, None, None]", events)), status_line(console) as show_status:
-        printer = _StreamPrinter(console, show_status, show_thinking, live)
-        try:
-            for event in events:
-                if (answer := printer.take(event)) is not None:
-                    return answer
-        except BaseException:
-            printer.end_line()  # whatever is printed next stands on a line of its own
-            raise
-    raise AssertionError("a stream ends with Finished")
-
-
-class _StreamPrinter:
-    """Prints the events of one answer."""
-
-    def __init__(self, console: Console, show_status: Callable[[str], None], show_thinking: bool, live: bool) -> None:
-        from rich.console import Console
-
-        self._console, self._show_status, self._live = console, show_status, live
-        self._show_thinking = show_thinking
-        self._stderr = Console(stderr=True, no_color=console.no_color, highlight=False)
-        self._open_line: Console | None = None  # where a line has been begun
-        self._text = self._model = ""
-
-    def take(self, event: Event) -> Answer | None:
-        """Print `event`; the answer if it is the last one."""
-        from rag.types import Delta, Discarded, FellBack, Finished, Prompted, Searched, Thinking
-
-        match event:
-            case Searched(search):
-                say_query(search)
-            case Prompted(model, context):
-                self._model = model
-                self._show_status(f"{model} reads {len(context)} papers …")
-            case Thinking(text):
-                self._think(text)
-            case Delta(text):
-                self._write(text)
-            case Discarded():
-                self._drop("that was reasoning; the answer follows")
-            case FellBack():
-                self._drop("broken off")
-            case Finished(answer):
-                self._show_status("")
-                show_answer(answer, self._console, self._text if self._live else None)
-                return answer
-        return None
-
-    def end_line(self) -> None:
-        """End a line that has been begun."""
-        self._show_status("")
-        if self._open_line:
-            self._open_line.print()
-
-    def _think(self, text: str) -> None:
-        from rich.text import Text
-
-        if not self._show_thinking:
-            self._show_status(f"{self._model} thinks …")
-            return
-        self._show_status("")
-        self._open_line = self._stderr  # first, as Ctrl-C may come at any time
-        self._stderr.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
-
-    def _write(self, text: str) -> None:
-        self._show_status("" if self._live or not self._model else f"{self._model} writes …")
-        if self._open_line is self._stderr:
-            self._stderr.print("\n")
-        self._text += text
-        self._open_line = self._console if self._live else None
-        if self._live:
-            self._console.print(_colour_citations(text), end="", soft_wrap=True)
-
-    def _drop(self, reason: str) -> None:
-        """What streamed stays on the screen; the answer begins below it."""
-        from rich.text import Text
-
-        self._show_status("")
-        if self._text and self._live:
-            self._console.print(Text(f"\n[{reason}]\n", style="dim"))
-            self._open_line = None
-        self._text = ""
 
 
 def show_answer(answer: Answer, console: Console, written: str | None = None) -> None:
@@ -161,12 +70,12 @@ def _with_signs(answer: Answer) -> Text:
     text, at = Text(), 0
     for sentence in answer.sentences:
         end = sentence.span[1]
-        text.append_text(_colour_citations(answer.text[at:end]))
+        text.append_text(colour_citations(answer.text[at:end]))
         at = end
         if sentence.verdict in SIGNS:
             sign, style = SIGNS[sentence.verdict]
             text.append(f" {sign}", style)
-    return text.append_text(_colour_citations(answer.text[at:]))
+    return text.append_text(colour_citations(answer.text[at:]))
 
 
 def explain(answer: Answer, console: Console) -> None:
@@ -187,36 +96,13 @@ def explain(answer: Answer, console: Console) -> None:
             print_item(console, "    ", f"“{evidence.text}”", "dim")
 
 
-def _colour_citations(text: str) -> Text:
+def colour_citations(text: str) -> Text:
     """`text` with its [n] coloured."""
     from rich.text import Text
 
     line = Text(printable(text))
     line.highlight_regex(r"\[\d+\]", "cyan")
     return line
-
-
-@contextmanager
-def status_line(console: Console) -> Iterator[Callable[[str], None]]:
-    """A function that shows one temporary line on a terminal's stderr; an empty line removes it."""
-    from rich.console import Console
-
-    if not sys.stderr.isatty():
-        yield lambda line: None
-        return
-    spinner = Console(stderr=True, no_color=console.no_color).status("")
-
-    def show(line: str) -> None:
-        if line:
-            spinner.update(line)
-            spinner.start()
-        else:
-            spinner.stop()
-
-    try:
-        yield show
-    finally:
-        spinner.stop()
 
 
 def show_timings(answer: Answer) -> None:
@@ -287,44 +173,60 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def progress_bar(label: str, unit: str = "papers") -> Iterator[Callable[[int, int], None]]:
-    """A function to call with (done, total).
+def progress_bar(label: str, unit: str = "papers") -> Iterator[Progress]:
+    """A function to call with (done, total), in `unit`; "bytes" are shown in MB.
 
-    On a terminal it draws a bar on stderr with rate and time left. Elsewhere it writes a line to stderr every
-    LOG_INTERVAL seconds.
+    On a terminal it draws a bar on stderr, with the rate and the time left. Elsewhere it writes a line to stderr now
+    and then.
     """
     if not sys.stderr.isatty():
-        yield _ProgressLog(label, unit)
+        yield ProgressLog(label, unit)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    rate = TextColumn("{task.fields[rate]}")
-    columns = TextColumn("{task.description}"), BarColumn(), count, rate, TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = TextColumn("{task.description}"), BarColumn(), count, TextColumn("{task.fields[rate]}")
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"{label}: starting", total=None, rate="")
 
         def show(done: int, total: int) -> None:
             speed = bar.tasks[0].speed
-            rate = f"{speed:.1f} {unit}/s" if speed and unit != "bytes" else ""
+            rate = _rate(speed, unit) if speed else ""
             bar.update(task, description=label, completed=done, total=total or None, rate=rate)
 
         yield show
 
 
-class _ProgressLog:
-    """Progress as lines for a log."""
+class ProgressLog:
+    """Progress as lines on stderr, one every `interval` seconds; `clock` returns seconds."""
 
-    def __init__(self, label: str, unit: str) -> None:
-        self._label, self._unit = label, unit
-        self._started = self._latest = monotonic()
+    def __init__(
+        self, label: str, unit: str, interval: float = LOG_INTERVAL, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._label, self._unit, self._interval, self._clock = label, unit, interval, clock
+        self._first: tuple[float, int] | None = None  # when the first call came, and what was done by then
+        self._last = clock()
 
     def __call__(self, done: int, total: int) -> None:
-        now = monotonic()
-        if now - self._latest < LOG_INTERVAL or not done:
+        now = self._clock()
+        started, before = self._first = self._first or (now, done)
+        if now - self._last < self._interval or not total:
             return
-        self._latest = now
-        rate = done / (now - self._started)
-        left = f", {(total - done) / rate:.0f} s left" if total > done else ""
-        say(f"{self._label}: {done:,}/{total:,} {self._unit}, {rate:.1f}/s{left}")
+        self._last = now
+        parts = [f"{self._label}: {_count(done, self._unit)}/{_count(total, self._unit)}"]
+        if now > started and done > before:
+            speed = (done - before) / (now - started)
+            parts += [_rate(speed, self._unit), f"{(total - done) / speed:.0f} s left"]
+        say(", ".join(parts))
+
+
+def _count(number: float, unit: str) -> str:
+    return f"{number / 1e6:.0f} MB" if unit == "bytes" else f"{number:.0f}"
+
+
+def _rate(speed: float, unit: str) -> str:
+    """`speed` per second, with a decimal if it is small."""
+    number = speed / 1e6 if unit == "bytes" else speed
+    return f"{number:.{0 if number >= 10 else 1}f}{' MB' if unit == 'bytes' else ''}/s"

@@ -1,106 +1,88 @@
-"""`rag status` and `rag config`."""
+"""`rag status`: the index and its manifest, and the Ollama server."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import typer
 
 from rag import errors
-from rag.cli.options import ColorOption, ConfigOption, IndexOption, JsonOption, SetOption, settings_from
+from rag.cli.options import ColorOption, JsonOption, with_settings
 from rag.cli.render import console_for, print_json, say
-from rag.settings import Settings, describe, groups
+from rag.settings import Settings
 
-_STATUS_SECONDS = 5.0  # a status must not hang
+_SERVER_SECONDS = 5.0  # to wait for a reply, so that a status never hangs
+# What is the matter with the index, by the error of opening it; "corrupt" for any other.
+_STATES: dict[type[errors.RagError], str] = {
+    errors.IndexMissingError: "missing",
+    errors.IndexMismatchError: "mismatch",
+    errors.IndexLockedError: "locked",
+    errors.EmbeddingModelError: "mismatch",
+}
 
 
-def status_command(
-    json_: JsonOption = False,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    no_color: ColorOption = False,
-) -> None:
-    """Show the index and its manifest, the model, and whether Ollama answers."""
-    settings = settings_from(set_, config, index_dir=index)
-    report, failure = _report(settings)
+@with_settings("index_dir")
+def status_command(settings: Settings, json_: JsonOption = False, no_color: ColorOption = False) -> None:
+    """Show the index and how it was built, and whether an Ollama server answers."""
+    report, failure = index_report(settings)
+    report["ollama"] = server_report(settings)
     if json_:
-        print_json(report)
+        print_json(report | ({"passport": report["manifest"]} if "manifest" in report else {}))  # its deprecated name
     else:
         console = console_for(no_color)
-        for name, value in _flat({n: v for n, v in report.items() if n != "passport"}):
+        for name, value in _flat(report):
             console.print(f"{name:28} {value}", markup=False, highlight=False, soft_wrap=True)
     if failure:
         say(f"rag: {failure}")
         raise typer.Exit(errors.exit_code(failure))
 
 
-def config_command(json_: JsonOption = False, config: ConfigOption = None, set_: SetOption = None) -> None:
-    """Show every setting by group, its value, and where the value came from."""
-    settings = settings_from(set_, config)
-    rows: dict[str, tuple[str, Any, str]] = {}
-    for group, names in groups().items():
-        rows |= {name: (group, settings.value(name), settings.origin(name)) for name in names}
-    if not settings.llm.ollama_host and (host := os.environ.get("OLLAMA_HOST")):  # Ollama's own name for it
-        rows["ollama_host"] = "llm", host, "environment OLLAMA_HOST"
-    if json_:
-        print_json({name: {"value": v, "origin": origin, "group": group} for name, (group, v, origin) in rows.items()})
-        return
-    previous = ""
-    for name, (group, value, origin) in rows.items():
-        if group != previous:
-            print(f"[{group}]" if not previous else f"\n[{group}]")
-            previous = group
-        print(f"{name:24} {value!s:20} {origin:24} {describe(name)}")
-
-
-def _report(settings: Settings) -> tuple[dict[str, Any], errors.RagError | None]:
+def index_report(settings: Settings) -> tuple[dict[str, Any], errors.RagError | None]:
+    """The version of rag, the index and its manifest; and why the index cannot be used, if it cannot."""
     from rag import __version__
     from rag.index.folder import current_version
     from rag.index.manifest import Manifest
     from rag.index.store import Index
 
-    report: dict[str, Any] = {"version": __version__, "index": {"path": str(settings.index_path), "state": "ready"}}
+    index: dict[str, Any] = {"path": None, "state": "ready"}
+    report: dict[str, Any] = {"version": __version__, "index": index}
     failure: errors.RagError | None = None
     try:
-        index = Index.open(settings)
-        _ = index.vectors  # opens Chroma, so that corruption shows here
+        index["path"] = str(settings.index_path)
+        _ = Index.open(settings).vectors  # opens Chroma, so that corruption shows here
     except errors.RagError as error:
-        states: dict[type, str] = {errors.IndexMissingError: "missing", errors.IndexMismatchError: "mismatch"}
-        report["index"] |= {"state": states.get(type(error), "corrupt"), "problem": str(error)}
+        index |= {"state": _STATES.get(type(error), "corrupt"), "problem": str(error)}
         failure = error
-    try:
+    with suppress(errors.RagError, OSError):  # the state says why
         version = current_version(settings.index_path)
-        report["index"] |= {"bytes": sum(f.stat().st_size for f in version.rglob("*") if f.is_file())}
-        report["manifest"] = report["passport"] = asdict(Manifest.read(version))
-    except (errors.RagError, OSError):
-        pass  # the state says why
-    report["ollama"] = _ollama(settings)
+        index["bytes"] = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
+        report["manifest"] = asdict(Manifest.read(version))
     return report, failure
 
 
-def _ollama(settings: Settings) -> dict[str, Any]:
-    """Whether a server answers, and which of its models would write."""
+def server_report(settings: Settings) -> dict[str, Any]:
+    """Whether a server answers, and which of its models would answer."""
     from rag.llm.address import server_address
     from rag.llm.ollama import OllamaClient
     from rag.llm.session import choose_model
     from rag.llm.transport import Timeouts
 
-    timeouts = Timeouts(connect=settings.llm.connect_timeout, call=_STATUS_SECONDS)
+    timeouts = Timeouts(connect=settings.llm.connect_timeout, call=_SERVER_SECONDS)
     client = OllamaClient(server_address(settings.llm), timeouts)
-    status: dict[str, Any] = {"host": client.address, "reachable": False}
+    report: dict[str, Any] = {"host": client.address, "reachable": False}
     try:
-        status |= {"version": client.version(), "reachable": True}
-        status["model"] = choose_model(client, settings.llm.model).name
+        report |= {"version": client.version(), "reachable": True}
+        report["model"] = choose_model(client, settings.llm.model).name
     except errors.LLMError as error:
-        status["problem"] = str(error)
-    return status
+        report["problem"] = str(error)
+    return report
 
 
 def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of everything in `report`."""
     for name, value in report.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")

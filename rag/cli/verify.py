@@ -8,33 +8,23 @@ from typing import Annotated
 import typer
 
 from rag.cli.ask import UNSUPPORTED
-from rag.cli.options import (
-    ColorOption,
-    ConfigOption,
-    IndexOption,
-    JsonOption,
-    JudgeOption,
-    SetOption,
-    open_assistant,
-    settings_from,
-    stdin_text,
-)
+from rag.cli.options import ColorOption, JsonOption, open_assistant, stdin_text, with_settings
 from rag.cli.render import console_for, explain, print_json, say
+from rag.settings import Settings
 
 
+@with_settings("judge_model", "index_dir")
 def verify_command(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="Text with citations and titles; - reads stdin.")],
-    judge: JudgeOption = None,
+    settings: Settings,
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="A text with citations and titles; - reads it from stdin.")
+    ],
     json_: JsonOption = False,
-    index: IndexOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
     no_color: ColorOption = False,
 ) -> None:
     r"""Check any text with \[n] and a list of titles, or titles in brackets, against the corpus."""
     from rag.corpus.reading import read_text
 
-    settings = settings_from(set_, config, index_dir=index, judge_model=judge)
     text = stdin_text() if source == "-" else read_text(Path(source))
     check = open_assistant(settings).verify_text(text)
     answer = check.answer
