@@ -1,4 +1,4 @@
-"""Draws docs/images/risk-coverage.svg from a report of `rag eval run`.
+"""Draw docs/images/risk-coverage.svg from a report of `rag eval run`.
 
 rag eval run --out reports/eval && python docs/figures.py reports/eval/report.json
 """

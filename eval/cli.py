@@ -1,7 +1,7 @@
 """`rag eval`: parses arguments, calls the harness, prints what it returns.
 
-Exit codes: 0 passed; 1 a gate is breached, or the lint found a problem; 2 wrong usage, or a fault that kept the
-evaluation from measuring: no index or model, a stale recording, a question that ended in an error.
+Exit codes: 0 passed; 1 a gate is breached, or the lint found a problem; 2 wrong usage, or a fault that stopped the
+evaluation: no index or model, a stale recording, a question that ended in an error.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ app = typer.Typer(
 QuestionsOption = Annotated[Path | None, typer.Option("--questions", metavar="DIR", help="Folder of question files.")]
 GatesOption = Annotated[Path | None, typer.Option("--gates", metavar="FILE", help="Gates; eval/gates.toml by default.")]
 BaselineOption = Annotated[
-    Path | None,
-    typer.Option("--baseline", metavar="FILE", help="What to compare with; eval/baseline.json by default."),
+    Path | None, typer.Option("--baseline", metavar="FILE", help="What to compare with; eval/baseline.json by default.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the reports.")]
 
@@ -69,7 +68,7 @@ def retrieval(
 @app.command()
 def grounding(
     file: Annotated[Path, typer.Argument(help="Labelled responses (RAGTruth's fields) or claims (SciFact's), JSONL.")],
-    limit: Annotated[int, typer.Option(help="That many responses, evenly spread; 0: all.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="Responses to verify, evenly spread; 0: all.", min=0)] = 0,
     json_: JsonOption = False,
     index: IndexOption = None,
     config: ConfigOption = None,
@@ -105,16 +104,16 @@ def run(
     mode: Annotated[str, typer.Option(help="extractive or generative.")] = "extractive",
     model: Annotated[list[str] | None, typer.Option(help="Model of the server; several are compared.")] = None,
     judge: Annotated[
-        str, typer.Option(metavar="MODEL", help="A model that judges every cited claim too; it never gates.")
+        str, typer.Option(metavar="MODEL", help="Model that also judges every cited claim; it never gates.")
     ] = "",
-    record: Annotated[Path | None, typer.Option(metavar="DIR", help="Record what the models write.")] = None,
-    replay: Annotated[Path | None, typer.Option(metavar="DIR", help="Use recorded replies; asks no server.")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="DIR", help="Record the replies of the models.")] = None,
+    replay: Annotated[Path | None, typer.Option(metavar="DIR", help="Use recorded replies, not a server.")] = None,
     split: Annotated[str, typer.Option(help="dev or test; both by default.")] = "",
     type_: Annotated[list[str] | None, typer.Option("--type", help="Questions of these types only.")] = None,
-    limit: Annotated[int, typer.Option(help="That many questions, evenly spread; 0: all.", min=0)] = 0,
-    leave_one_out: Annotated[int, typer.Option(help="Questions asked again without their source.", min=0)] = 40,
+    limit: Annotated[int, typer.Option(help="Questions to ask, evenly spread; 0: all.", min=0)] = 0,
+    leave_one_out: Annotated[int, typer.Option(help="Questions to ask again without their source.", min=0)] = 40,
     perturbations: Annotated[
-        int, typer.Option(help="Answers damaged in each way, to prove that the gates can fail; 0: none.", min=0)
+        int, typer.Option(help="Answers to damage in each way, to prove that the gates can fail; 0: none.", min=0)
     ] = 40,
     sabotage: Annotated[int | None, typer.Option(min=0, hidden=True)] = None,
     gates: GatesOption = None,
@@ -200,7 +199,7 @@ def gate(
     baseline: BaselineOption = None,
     accept: Annotated[bool, typer.Option("--accept", help="Make this report the baseline instead.")] = False,
 ) -> None:
-    """Gate a report: exit code 1 with a line for each breach, 2 if there is nothing to decide by."""
+    """Gate a report: exit code 1 with a line for each breach, 2 if the report cannot be gated."""
     with _faults():
         from eval.evaluation import rules
         from eval.gates import BASELINE
@@ -247,19 +246,19 @@ def lint(json_: JsonOption = False, questions: QuestionsOption = None) -> None:
         raise typer.Exit(BREACHED)
 
 
-# --- what the commands share -----------------------------------------------------------------------
+# --- shared by the commands -------------------------------------------------------------------------
 
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Exit with FAULT if anything keeps the harness from measuring: that is neither a pass nor a breach."""
+    """Exit with FAULT on any error: an evaluation that stopped has neither passed nor breached a gate."""
     try:
         yield
     except RagError as error:
         say(f"rag eval: {error}")
         raise typer.Exit(FAULT) from error
     except ModuleNotFoundError as error:
-        say(f"rag eval: {error.name} is not installed. Install rag again: it belongs to its requirements.")
+        say(f"rag eval: {error.name} is not installed. Install rag again: it is one of its requirements.")
         raise typer.Exit(FAULT) from error
     except (typer.Exit, BrokenPipeError):
         raise
@@ -281,13 +280,13 @@ def _write(log: EvalLog, out: Path) -> None:
 
 
 def _verdict(log: EvalLog) -> None:
-    """Exit as the gates of `log` demand."""
+    """Print the decision on `log`, and exit with its code."""
     from eval.report.figures import verdict
 
     for breach in log.breaches():
         say(str(breach))
     if log.error_count:
-        say(f"{verdict(log)}: this run proves nothing.")
+        say(f"{verdict(log)}: this run is not valid.")
         raise typer.Exit(FAULT)
     if any(log.breaches()):
         raise typer.Exit(BREACHED)

@@ -41,7 +41,7 @@ def _change(name: str, old: Sequence[SampleScores], new: Sequence[SampleScores])
 
 
 def _confidence_and_loss(samples: Sequence[SampleScores]) -> tuple[list[float], list[float]]:
-    """Both columns; confidences as a baseline holds them, so that its rounding is not taken for a change."""
+    """Both columns. Confidences are rounded as in a baseline, so that rounding does not count as a change."""
     return [round(s.confidence, DIGITS) for s in samples], [s.loss for s in samples]
 
 

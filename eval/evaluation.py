@@ -31,7 +31,7 @@ EXTRACTIVE = "extractive"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What to ask, of whom, and what to do with the answers: the options of `rag eval run`."""
+    """The options of `rag eval run`."""
 
     out: Path
     mode: str = EXTRACTIVE
@@ -65,7 +65,7 @@ class RunOptions:
 
 
 def evaluate(options: RunOptions, settings: Settings) -> EvalLog:
-    """Ask, score, perturb and gate. Raises what the assistant raises if not even the first question can be asked."""
+    """Ask, score, perturb and gate. Raises what the assistant raises if it cannot answer the first question."""
     settings = settings.replace(mode=options.mode, judge_model="")  # no model decides a gate
     gates, baseline = rules(options.gates, options.baseline)
     question_set = read(options.questions or FOLDER)
@@ -106,7 +106,7 @@ def rules(gates: Path | None, baseline: Path | None) -> tuple[Gates, Scores | No
 
 
 def _answering(assistant: Assistant, model: str, options: RunOptions) -> Assistant:
-    """`assistant` with `model` as its author; as it is without one."""
+    """`assistant` with `model` as its language model; unchanged if `model` is empty."""
     if not model:
         return assistant
     settings = assistant.settings.replace(model=model)
@@ -114,7 +114,7 @@ def _answering(assistant: Assistant, model: str, options: RunOptions) -> Assista
 
 
 def _client(model: str, options: RunOptions, settings: Settings, prefix: str = "") -> LLMClient:
-    """The server of `settings`, recorded or replayed if the options say so, in a file for each model."""
+    """The server of `settings`; with --record or --replay, a recording of it in one file for each model."""
     from eval.recording import RecordingClient
     from rag.llm.ollama import OllamaClient
 
@@ -127,7 +127,7 @@ def _client(model: str, options: RunOptions, settings: Settings, prefix: str = "
 
 
 def _judge(options: RunOptions, settings: Settings) -> Judge:
-    """The judge model. Raises LLMUnavailableError now, so that no question is asked in vain."""
+    """The judge model. Raises LLMUnavailableError, before any question is asked."""
     from rag.llm.session import LLMSession
     from rag.verification.llm_judge import LLMJudge
 

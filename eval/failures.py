@@ -1,4 +1,4 @@
-"""Hard failures: what no answer may ever do."""
+"""Hard failures: errors that always breach a gate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from rag.answering.citations import find_citations
 from rag.text.terms import words
-from rag.types import Answer, Citation, Paper
+from rag.types import Answer, Paper
 
 _QUOTED = re.compile(r"[\"“*_]([^\"“”*_\n]{12,200})[\"”*_]")
 _TITLE_WORDS = 4  # words from which a quoted phrase may be a title
@@ -22,7 +22,7 @@ def hard_failures(answer: Answer, papers: Mapping[str, Paper]) -> tuple[str, ...
     """
     failures = [] if words(answer.text) else ["empty answer"]
     used = {n for sentence in answer.sentences for n in sentence.citations}
-    if not answer.abstained and answer.mode != "extractive":  # quotations may hold a [n] of their own
+    if not answer.abstained and answer.mode != "extractive":  # a quotation may contain [n] itself
         used |= {n for _, _, n in find_citations(answer.text)}
     failures += [_unresolved(n) for n in sorted(used - {citation.n for citation in answer.citations})]
     retrieved = {hit.paper.paper_id for hit in answer.search.hits}
@@ -32,7 +32,7 @@ def hard_failures(answer: Answer, papers: Mapping[str, Paper]) -> tuple[str, ...
             failures.append(_unresolved(citation.n))
         elif paper is None or citation.title != paper.title:
             failures.append(_invented(citation.title))
-        elif not _quotes_exactly(citation, paper):
+        elif any(paper.abstract[span.start : span.end] != span.text for span in citation.evidence):
             failures.append(f"[{citation.n}] has a quotation that is not in the abstract")
     return (*failures, *map(_invented, _invented_titles(answer, papers)))
 
@@ -43,10 +43,6 @@ def _unresolved(n: int) -> str:
 
 def _invented(title: str) -> str:
     return f"invented title: {title!r}"
-
-
-def _quotes_exactly(citation: Citation, paper: Paper) -> bool:
-    return all(paper.abstract[span.start : span.end] == span.text for span in citation.evidence)
 
 
 def _invented_titles(answer: Answer, papers: Mapping[str, Paper]) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""The decision whether a run may pass: `eval/gates.toml` says what, this says how.
+"""Decides whether a run passes. `eval/gates.toml` holds the bounds; these are the rules.
 
 Hard failures, perturbations without effect and missing figures always breach. A floor or ceiling is breached if the
 whole interval lies beyond it. A regression is a breach if the figure worsened by more than `drop` and the
-paired-bootstrap interval of the difference excludes zero. So neither noise nor a negligible difference gates.
+paired-bootstrap interval of the difference excludes zero. So neither noise nor a negligible difference breaches a gate.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_gates(path: Path = GATES) -> tuple[Gates, list[str]]:
         if table.at_least.get("groundedness", 0.0) > HIGHEST_GROUNDEDNESS_FLOOR:
             raise UsageError(
                 f"{path}: the floor of groundedness in [{mode}] is above {HIGHEST_GROUNDEDNESS_FLOOR}.",
-                "Lower it: above that, it would gate the verifier's own errors.",
+                "Lower it: a higher floor would fail a run for the verifier's own errors.",
             )
     return gates, notes
 

@@ -2,8 +2,8 @@
 
 Two formats are read, one JSON object per line: RAGTruth's (Niu et al. 2024: `question, passages, response,
 unsupported[{start, end}]`) and SciFact's (Wadden et al. 2020: `claim, title, abstract, label`). The positive class is
-text of which the sources do not support every part, because people mark spans. So a verdict of `partial` counts as a
-detection, and raises the suspicion by the margin from which another paper is cited instead.
+text that the sources do not support in every part, because annotators mark spans. So a verdict of `partial` counts as a
+detection, and raises the suspicion by the margin at which rag replaces a citation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """One response with its sources. `wrong` are the spans that people marked as unsupported.
+    """One response with its sources. `wrong` are the spans that annotators marked as unsupported.
 
     `claim`: the response is one sentence that cites its sources, so it is always checked. `label` groups responses.
     """
@@ -115,8 +115,8 @@ def score(item: Labelled, verifier: Verifier) -> Scored:
     context = [Paper(paper_id=f"{title}\n{text}", title=title, abstract=text) for title, text in item.sources]
     spans = [(0, len(item.response))] if item.claim else sentence_spans(item.response)
     spans = [(a, b) for a, b in spans if is_claim(item.response[a:b], item.claim)]
-    everything = tuple(range(1, len(context) + 1))
-    sentences = [Sentence(text=item.response[a:b], citations=everything) for a, b in spans]
+    all_sources = tuple(range(1, len(context) + 1))
+    sentences = [Sentence(text=item.response[a:b], citations=all_sources) for a, b in spans]
     rows = []
     for (a, b), verdict in zip(spans, verifier.assess(item.question, sentences, context), strict=True):
         if verdict.support is not None:
@@ -141,8 +141,8 @@ def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Estimate]]:
     figures = {"response": _figures(scored, _response), "sentence": _figures(scored, _sentences)}
     for label in ("CONTRADICT", "NOT_ENOUGH_INFO"):
         if any(s.label == label for s in scored):
-            of_both = [s for s in scored if s.label in ("SUPPORT", label)]
-            figures[f"SUPPORT against {label}"] = _figures(of_both, _sentences)
+            pair = [s for s in scored if s.label in ("SUPPORT", label)]
+            figures[f"SUPPORT against {label}"] = _figures(pair, _sentences)
     return figures
 
 
@@ -157,8 +157,8 @@ def _sentences(scored: Scored) -> Rows:
 def _figures(scored: Sequence[Scored], rows_of: Callable[[Scored], Rows]) -> dict[str, Estimate]:
     """auroc (Mann-Whitney), balanced_accuracy and f1 at the shipped threshold, best_f1 over all thresholds.
 
-    Intervals resample sources with everything that was said about them (cluster bootstrap): the sentences of one
-    response are not independent, and neither are the responses to one source.
+    Intervals resample sources with all their responses (cluster bootstrap): the sentences of one response are not
+    independent, and the responses to one source are not either.
     """
     from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_curve, roc_auc_score
 
@@ -173,11 +173,11 @@ def _figures(scored: Sequence[Scored], rows_of: Callable[[Scored], Rows]) -> dic
         return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
     def over(figure: Callable[[Any], float]) -> Estimate:
-        def sampled(indices: Any) -> float | None:
-            drawn = np.concatenate([rows[i] for i in indices])
-            return figure(drawn) if 0 < drawn[:, 1].sum() < len(drawn) else None
+        def resampled(indices: Any) -> float | None:
+            sample = np.concatenate([rows[i] for i in indices])
+            return figure(sample) if 0 < sample[:, 1].sum() < len(sample) else None
 
-        estimate = bootstrap_of(sampled, [range(len(rows))])
+        estimate = bootstrap_of(resampled, [range(len(rows))])
         return estimate.model_copy(update={"n": count})
 
     return {

@@ -1,4 +1,4 @@
-"""A judge model's opinion on the verdicts of a run: reported beside them with its agreement, never a gate."""
+"""A judge model's labels for the claims of a run, and their agreement with the verifier. They never gate."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from rag.verification.judges import Judge
 
 
 def add_judge(
-    run: EvalRun,
-    papers: Mapping[str, LoggedPaper],
-    judge: Judge,
-    progress: Progress = lambda done, total: None,
+    run: EvalRun, papers: Mapping[str, LoggedPaper], judge: Judge, progress: Progress = lambda done, total: None
 ) -> EvalRun:
     """`run` with the label of `judge` on every claim that cites a paper, and its agreement with the verifier.
 
@@ -70,10 +67,10 @@ def _labelled(sample: EvalSample, labels: Mapping[int, str]) -> EvalSample:
 
 
 def cohen_kappa(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Cohen's kappa (1960); None if both give a single label to everything: then chance explains the agreement."""
+    """Cohen's kappa (1960); None if both give every claim the same label, because kappa is undefined then."""
     from sklearn.metrics import cohen_kappa_score
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where it is undefined
+        warnings.simplefilter("ignore")  # scikit-learn warns if kappa is undefined
         kappa = float(cohen_kappa_score(one, other))
     return None if math.isnan(kappa) else kappa

@@ -136,7 +136,7 @@ class EvalSample(SampleScores):
     answer: LoggedAnswer | None = Field(default=None, description="The answer; null if the question ended in an error.")
     ranking: tuple[str, ...] = Field(default=(), description="Ids of the ten best papers.")
     forced_loss: float | None = Field(
-        default=None, description="Loss of the answer given with abstention switched off; null if none was asked for."
+        default=None, description="Loss of the answer given with abstention switched off; null if it was not asked for."
     )
     leave_one_out: float | None = Field(
         default=None, description="Leave-one-out attribution as measured; null if it was not."
@@ -268,7 +268,7 @@ class Scores(Record):
         return cls.model_validate(_current(json.loads(text)))
 
     def to_json(self) -> str:
-        """The log as JSON; a new line for every sample keeps differences between two files readable."""
+        """The log as JSON; every sample starts on a new line, so that diffs stay readable."""
         text = json.dumps(self.model_dump(mode="json", by_alias=True), ensure_ascii=False, separators=(",", ":"))
         return text.replace('{"id":', '\n{"id":') + "\n"
 
@@ -302,7 +302,7 @@ class EvalLog(Scores):
         return (gate for gate in self.gates if not gate.passed)
 
     def scores(self) -> Scores:
-        """What a later run needs for a comparison: the figures of each question, without answers."""
+        """The part that a later run is compared with: the figures of each question, without answers."""
         runs = tuple(
             RunScores(
                 name=run.name,
@@ -328,22 +328,22 @@ def _scores_of(sample: EvalSample) -> SampleScores:
 
 def read_log(path: Path) -> EvalLog:
     """The report.json at `path`. Raises UsageError if it is not one."""
-    return _read(path, EvalLog, "Give a report.json that `rag eval run` wrote.")
+    return _validated(EvalLog, path, _load(path), "Give a report.json that `rag eval run` wrote.")
 
 
 def read_scores(path: Path) -> Scores:
     """The baseline or report.json at `path`. Raises UsageError if it is neither."""
     data = _load(path)
     kind = EvalLog if isinstance(data, dict) and "created" in data else Scores
-    return _read(path, kind, "Give a report.json or a baseline.json.")
+    return _validated(kind, path, data, "Give a report.json or a baseline.json.")
 
 
 _Log = TypeVar("_Log", bound=Scores)
 
 
-def _read(path: Path, kind: type[_Log], hint: str) -> _Log:
+def _validated(kind: type[_Log], path: Path, data: Any, hint: str) -> _Log:
     try:
-        return kind.model_validate(_current(_load(path)))
+        return kind.model_validate(_current(data))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
@@ -361,13 +361,13 @@ def _load(path: Path) -> Any:
 
 
 def _current(data: Any) -> Any:
-    """`data` in the present schema. Raises ValueError if it is of a schema that cannot be read."""
+    """`data` in the current schema. Raises ValueError if it is of a schema that cannot be read."""
     if not isinstance(data, dict) or "schema" not in data:
         raise ValueError("it has no schema version")
+    # "sabotage" is what "perturbations" was called before version 2.
+    data = {"perturbations" if name == "sabotage" else name: value for name, value in data.items()}
     if data["schema"] == 1:
         return from_schema_1(data)
     if data["schema"] != SCHEMA:
         raise ValueError(f"its schema is {data['schema']!r}; this version reads 1 and {SCHEMA}")
-    if "sabotage" in data:  # the name of the key before version 2
-        data = {name: value for name, value in data.items() if name != "sabotage"} | {"perturbations": data["sabotage"]}
     return data

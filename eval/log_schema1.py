@@ -13,10 +13,7 @@ def from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
     Schema 1 has neither the context of an answer nor the verifier's counts: they are empty.
     """
     try:
-        log = {name: value for name, value in data.items() if name != "sabotage"}
-        if "sabotage" in data:
-            log["perturbations"] = data["sabotage"]
-        return log | {"schema": 2, "runs": [_run(run) for run in data["runs"]]}
+        return data | {"schema": 2, "runs": [_run(run) for run in data["runs"]]}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is not of schema 1: {error!r}") from None
 

@@ -1,7 +1,7 @@
 """Metrics by their standard names, each with its definition and source, and means with their intervals.
 
-Everything here is a pure function of what was asked, retrieved and answered. A metric is None for a question that it
-does not apply to. Its mean leaves such questions out; n is the number of the others.
+Every metric is a pure function of the question, the ranking and the answer. It is None for a question that it does not
+apply to. Its mean leaves such questions out; n is the number of the others.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def percentile(values: Sequence[float], q: float) -> float | None:
 
 # --- retrieval ---------------------------------------------------------------------------------------
 
-# Our name -> that of ir-measures, which computes them with trec_eval's code.
+# Our name -> the name in ir-measures, which computes them with trec_eval's code. `METRICS` defines them.
 RETRIEVAL = {
     "nDCG@10": "nDCG@10",
     "recall@5": "R@5",
@@ -72,9 +72,6 @@ RETRIEVAL = {
     "MRR@10": "RR@10",
     "hit@1": "Success@1",
 }
-"""nDCG@10: discounted gain of the first ten over that of the ideal order (Järvelin & Kekäläinen 2002).
-recall@k: share of the relevant papers among the first k. MRR@10: mean of 1/rank of the first relevant
-paper, 0 beyond rank ten. hit@1: whether the first paper is relevant (Success@1)."""
 
 
 def retrieval(
@@ -166,11 +163,6 @@ def aurc(confidences: Sequence[float], errors: Sequence[float]) -> float | None:
     return float(np.mean(risks)) if risks else None
 
 
-def aurc_estimate(confidences: Sequence[float], errors: Sequence[float]) -> Estimate:
-    """`aurc` with its percentile-bootstrap interval over questions."""
-    return bootstrap_of(lambda c, e: aurc(c, e) or 0.0, (confidences, errors))
-
-
 def bootstrap_of(
     statistic: Callable[..., float | None], columns: Sequence[Sequence[Any]], resamples: int = 500
 ) -> Estimate:
@@ -178,8 +170,8 @@ def bootstrap_of(
 
     For figures that are not means. Resamples for which the statistic is undefined (None) are left out.
     """
-    # scipy.stats.bootstrap(paired=True) has no such rule: one undefined resample, such as a kappa over labels that
-    # are all the same, makes its whole interval NaN.
+    # scipy.stats.bootstrap(paired=True) does not leave them out: one undefined resample, such as a kappa over identical
+    # labels, makes its whole interval NaN.
     arrays = [np.asarray(column) for column in columns]
     n = len(arrays[0])
     value = statistic(*arrays) if n else None

@@ -1,4 +1,4 @@
-"""Perturbations: damage of a known kind to answers, each with the gate that it must breach."""
+"""Perturbations: known kinds of damage to answers, each with the gate that it must breach."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INVENTED_TITLE = "On the Measurement of Everything, and Why It Is Enough"
 OBJECTIONS: tuple[VerdictLabel, ...] = ("partial", "unsupported", "miscited")
 _WRONG_PAPER: tuple[VerdictLabel, ...] = ("unsupported", "miscited")
 
-# A draft is verified; an answer is taken as it is; None: the answer has nothing to damage.
+# A draft is verified, an answer is not; None if the answer has nothing to damage.
 Damaged = Draft | Answer | None
 
 
@@ -76,19 +76,19 @@ class Perturber:
         ]
 
     def change_numbers(self, answer: Answer) -> Draft | None:
-        """Every number becomes another one."""
+        """Change every number."""
         return self._rewritten(answer, self._other_numbers)
 
     def swap_names(self, answer: Answer) -> Draft | None:
-        """A name in every sentence becomes one from another paper."""
+        """Replace a name in every sentence with one from another paper."""
         return self._rewritten(answer, self._other_name)
 
     def cite_random(self, answer: Answer) -> Draft:
-        """Every cited paper becomes a random other one."""
+        """Replace every cited paper with a random other one."""
         return _replace_papers(answer, {c.paper_id: self._unrelated(answer) for c in answer.citations})
 
     def cite_nearest(self, answer: Answer) -> Draft:
-        """Every cited paper becomes the most similar one that the answer does not cite."""
+        """Replace every cited paper with the most similar one that the answer does not cite."""
         cited = {c.paper_id for c in answer.citations}
 
         def nearest(paper_id: str) -> Paper:
@@ -98,18 +98,18 @@ class Perturber:
         return _replace_papers(answer, {c.paper_id: nearest(c.paper_id) for c in answer.citations})
 
     def drop_citations(self, answer: Answer) -> Draft:
-        """Every citation is dropped."""
+        """Drop every citation."""
         return draft_of(answer, [replace(s, citations=()) for s in answer.sentences])
 
     def append_sentence(self, answer: Answer) -> Draft:
-        """The longest sentence of a random other abstract follows, with the first citation."""
+        """Append the longest sentence of a random other abstract, with the first citation."""
         abstract = self._unrelated(answer).abstract
         longest = max((abstract[start:end] for start, end in sentence_spans(abstract)), key=len)
         added = Sentence(text=longest, citations=(answer.citations[0].n,))
         return draft_of(answer, [*answer.sentences, added])
 
     def invent_title(self, answer: Answer) -> Draft:
-        """The paper cited first gets a title that no paper has."""
+        """Give the paper cited first a title that no paper has."""
         first = answer.citations[0].n
         context = [
             replace(paper, title=_INVENTED_TITLE) if n == first else paper
@@ -118,16 +118,16 @@ class Perturber:
         return replace(draft_of(answer, answer.sentences), context=tuple(context))
 
     def cite_nothing(self, answer: Answer) -> Answer:
-        """The first sentence also cites a paper that was never in the context."""
+        """Let the first sentence also cite a paper that is not in the context."""
         first, *rest = answer.sentences
         return replace(answer, sentences=(replace(first, citations=(*first.citations, 99)), *rest))
 
     def empty(self, answer: Answer) -> Draft:
-        """Nothing is left."""
+        """Remove all text."""
         return draft_of(answer, ())
 
     def abstain(self, answer: Answer) -> Draft:
-        """An abstention, whatever was asked."""
+        """Replace the answer with an abstention."""
         return replace(draft_of(answer, ()), text=ABSTENTION, abstained=True)
 
     def _unrelated(self, answer: Answer) -> Paper:
@@ -147,13 +147,13 @@ class Perturber:
     def _other_name(self, sentence: str, abstract: str) -> str:
         for name in names(sentence):
             others = [n for p in self._random.sample(self._papers, 20) for n in names(p.title)]
-            foreign = [n for n in others if n.lower() not in abstract.lower() and any(c.isupper() for c in n[1:])]
-            if foreign and name in sentence:
-                return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", self._random.choice(foreign), sentence)
+            novel = [n for n in others if n.lower() not in abstract.lower() and any(c.isupper() for c in n[1:])]
+            if novel and name in sentence:
+                return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", self._random.choice(novel), sentence)
         return sentence
 
     def _rewritten(self, answer: Answer, change: Callable[[str, str], str]) -> Draft | None:
-        """`answer` with every sentence after `change(sentence, cited abstracts)`; None if that changes nothing."""
+        """`answer` with `change(sentence, cited abstracts)` for every sentence; None if that changes nothing."""
         abstracts = {c.n: self._by_id[c.paper_id].abstract for c in answer.citations}
         changed = [change(s.text, " ".join(abstracts[n] for n in s.citations)) for s in answer.sentences]
         if changed == [s.text for s in answer.sentences]:
@@ -163,12 +163,12 @@ class Perturber:
 
 
 def draft_of(answer: Answer, sentences: Sequence[Sentence]) -> Draft:
-    """`answer` as a draft with other sentences and a text to match."""
+    """`answer` as a draft with other sentences and the text that follows from them."""
     text, placed = "", []
     for sentence in sentences:
         start = len(text) + 1 if text else 0
-        markers = "".join(f" [{n}]" for n in sentence.citations)
-        text = f"{text}\n{sentence.text}{markers}".removeprefix("\n")
+        citations = "".join(f" [{n}]" for n in sentence.citations)
+        text = f"{text}\n{sentence.text}{citations}".removeprefix("\n")
         placed.append(Sentence(text=sentence.text, citations=sentence.citations, span=(start, len(text))))
     return Draft(
         search=answer.search,
@@ -182,7 +182,7 @@ def draft_of(answer: Answer, sentences: Sequence[Sentence]) -> Draft:
 
 
 def _replace_papers(answer: Answer, others: Mapping[str, Paper]) -> Draft:
-    """Other papers cited and retrieved in place of the right ones, which would otherwise give the damage away."""
+    """`answer` with other papers in its citations, context and hits, so that the right ones cannot be found again."""
 
     def other(paper: Paper) -> Paper:
         return others.get(paper.paper_id, paper)

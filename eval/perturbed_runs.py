@@ -7,10 +7,11 @@ damaged, the share that the verifier objects to is counted too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from eval.gates import NO_HARD_FAILURE, UNMEASURED, Gates, check
-from eval.log import PerturbationResult, RunScores
+from eval.log import Estimate, PerturbationResult, RunScores
 from eval.metrics import METRICS, mean
 from eval.perturbations import OBJECTIONS, Perturbation, Perturber
 from eval.runner import Outcome, Runner
@@ -19,7 +20,7 @@ from eval.substitutes import WorstFirstRetriever
 from rag.assistant import Assistant
 from rag.types import Answer, Draft, Progress
 
-MAX_FALSE_ALARMS = 0.01  # share of untouched sentences that the verifier may object to
+MAX_FALSE_ALARMS = 0.01  # share of undamaged sentences that the verifier may object to
 
 
 class PerturbedRuns:
@@ -27,21 +28,21 @@ class PerturbedRuns:
 
     def __init__(self, runner: Runner, outcomes: Sequence[Outcome], gates: Gates, size: int) -> None:
         self._runner, self._gates, self._size = runner, gates, size
-        self._outcomes = _spread([o for o in outcomes if o.answer is not None])
-        self._untouched = self._scores([o for o in outcomes if o.answer is not None])
+        answered = [o for o in outcomes if o.answer is not None]
+        # In the order of a hash of the ids, so that the first n are an even sample.
+        self._outcomes = sorted(answered, key=lambda o: hashlib.sha256(o.question.id.encode()).digest())
+        self._untouched = self._scores(answered)
         self._perturber = Perturber(runner.papers, runner.assistant.retriever)
 
     def run(self, progress: Progress = lambda done, total: None) -> list[PerturbationResult]:
-        """The result of every perturbation; the first one is the false alarms on untouched answers."""
-        perturbations = self._perturber.all()
-        steps = len(perturbations) + 4
-        results = [self._false_alarms()]
-        for perturbation in perturbations:
-            results.append(self._damage(perturbation))
-            progress(len(results), steps)
-        for result in (self._abstain_always(), self._answer_always(), self._break_retrieval()):
-            results.append(result)
-            progress(len(results), steps)
+        """The result of every perturbation. The first is the rate of false alarms on undamaged answers."""
+        steps: list[Callable[[], PerturbationResult]] = [self._false_alarms]
+        steps += [partial(self._damage, perturbation) for perturbation in self._perturber.all()]
+        steps += [self._abstain_always, self._answer_always, self._break_retrieval]
+        results: list[PerturbationResult] = []
+        for step in steps:
+            results.append(step())
+            progress(len(results), len(steps))
         return results
 
     def _passed(self) -> list[tuple[Outcome, Answer]]:
@@ -55,10 +56,7 @@ class PerturbedRuns:
     def _false_alarms(self) -> PerturbationResult:
         verdicts = [s.verdict for _, answer in self._passed() for s in answer.sentences]
         alarms = mean([float(verdict in OBJECTIONS) for verdict in verdicts])
-        quiet = (alarms.value or 0.0) <= MAX_FALSE_ALARMS
-        return PerturbationResult(
-            name="nothing", gate="false alarms", tripped=quiet, caught=alarms, expected=None, passed=quiet
-        )
+        return _result("nothing", "false alarms", (alarms.value or 0.0) <= MAX_FALSE_ALARMS, alarms)
 
     def _damage(self, perturbation: Perturbation) -> PerturbationResult:
         outcomes: list[Outcome] = []
@@ -76,18 +74,8 @@ class PerturbedRuns:
                 if perturbation.every_sentence or old.text != new.text:
                     caught.append(float(new.verdict in perturbation.caught_by))
         tripped = self._breaches(outcomes, perturbation.gate)
-        if perturbation.expected is None:
-            return _result(perturbation.name, perturbation.gate, tripped)
-        share = mean(caught)
-        enough = (share.value or 0.0) >= perturbation.expected
-        return PerturbationResult(
-            name=perturbation.name,
-            gate=perturbation.gate,
-            tripped=tripped,
-            caught=share,
-            expected=perturbation.expected,
-            passed=tripped and enough,
-        )
+        share = None if perturbation.expected is None else mean(caught)
+        return _result(perturbation.name, perturbation.gate, tripped, share, perturbation.expected)
 
     def _abstain_always(self) -> PerturbationResult:
         gate = "false_refusal_rate"
@@ -125,10 +113,8 @@ class PerturbedRuns:
         return run_scores("perturbed", [score_sample(o.sample, self._runner.logged_papers) for o in outcomes])
 
 
-def _result(name: str, gate: str, tripped: bool) -> PerturbationResult:
-    return PerturbationResult(name=name, gate=gate, tripped=tripped, caught=None, expected=None, passed=tripped)
-
-
-def _spread(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """`outcomes` in an order of which every beginning is an even sample: by a hash of the id."""
-    return sorted(outcomes, key=lambda o: hashlib.sha256(o.question.id.encode()).digest())
+def _result(
+    name: str, gate: str, tripped: bool, caught: Estimate | None = None, expected: float | None = None
+) -> PerturbationResult:
+    passed = tripped and ((caught and caught.value) or 0.0) >= (expected or 0.0)
+    return PerturbationResult(name=name, gate=gate, tripped=tripped, caught=caught, expected=expected, passed=passed)

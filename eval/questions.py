@@ -1,4 +1,4 @@
-"""The questions: how they are read, split into dev and test, and checked.
+"""Reads the questions, splits them into dev and test, and checks them.
 
 One JSON object per line in `eval/data/*.jsonl`: `id`, `question`, `history` (earlier turns), `type`, `answerable`,
 `gold` (titles of the papers that a right answer draws on), `acceptable` (titles of papers that may be cited as well)
@@ -28,15 +28,15 @@ ANSWERABLE_TYPES = (
 )  # fmt: skip
 UNANSWERABLE_TYPES = ("unanswerable_absent", "unanswerable_detail", "unanswerable_offtopic")
 TYPES = ANSWERABLE_TYPES + UNANSWERABLE_TYPES
-MIN_QUESTIONS, MIN_UNANSWERABLE, MIN_OF_A_TYPE = 200, 50, 10
+MIN_QUESTIONS, MIN_UNANSWERABLE, MIN_PER_TYPE = 200, 50, 10
 MAX_TITLE_SHARE = 0.30  # share of a question's content stems that its gold titles may hold
-DUPLICATE_RATIO = 88.0  # rapidfuzz token_sort_ratio from which two questions are one
+DUPLICATE_RATIO = 88.0  # rapidfuzz token_sort_ratio at which two questions count as the same
 _FIELDS = {"id", "question", "history", "type", "answerable", "gold", "acceptable", "key_facts"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question, with what a right answer needs. `gold` and `acceptable` are titles."""
+    """One question and what a right answer to it contains. `gold` and `acceptable` are titles."""
 
     id: str
     question: str
@@ -130,8 +130,8 @@ def _problems(q: Question, abstracts: dict[str, str]) -> list[str]:
         problems.append(f"gold and acceptable at once: {', '.join(sorted(both))}")
     if len(set(q.gold)) < len(q.gold):
         problems.append("a gold paper is named twice")
-    golden = {"compare": range(2, 3), "synthesis": range(3, 9)}.get(q.type)
-    if golden and len(q.gold) not in golden:
+    gold_counts = {"compare": range(2, 3), "synthesis": range(3, 9)}.get(q.type)
+    if gold_counts and len(q.gold) not in gold_counts:
         problems.append(f"{len(q.gold)} gold papers for a {q.type} question")
     if (q.type == "followup") != bool(q.history):
         problems.append("a follow-up, and only a follow-up, has a history")
@@ -169,8 +169,8 @@ def _counts(questions: Sequence[Question]) -> list[str]:
         problems.append(f"{unanswerable} unanswerable questions; at least {MIN_UNANSWERABLE} are needed")
     for kind in TYPES:
         splits = Counter(q.split for q in questions if q.type == kind)
-        if splits.total() < MIN_OF_A_TYPE:
-            problems.append(f"{splits.total()} questions of type {kind}; at least {MIN_OF_A_TYPE} are needed")
+        if splits.total() < MIN_PER_TYPE:
+            problems.append(f"{splits.total()} questions of type {kind}; at least {MIN_PER_TYPE} are needed")
         elif min(splits["dev"], splits["test"]) == 0:
             problems.append(f"all questions of type {kind} are in one split; rename one")
     return problems

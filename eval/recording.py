@@ -1,7 +1,7 @@
 """Recorded exchanges with a language-model server, so that generated answers can be scored again without a model.
 
 A recording is JSON lines `{"call", "key", "reply"}`. The key is a hash of everything that the reply depends on, so a
-recording never answers another prompt: if retrieval or the prompt has changed, a replay ends with an error.
+recording never answers another prompt: if retrieval or the prompt has changed, a replay raises an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_IN_KEY = ("num_ctx", "keep_alive")
 
 
 class RecordingClient:
-    """Writes down in `path` what `client` replies; without a client, replies what `path` holds."""
+    """Records the replies of `client` in `path`; without a client, replays the replies in `path`."""
 
     def __init__(self, path: Path, client: LLMClient | None = None) -> None:
         self.address = client.address if client else f"the recording {path.name}"
@@ -48,7 +48,7 @@ class RecordingClient:
         return tuple(ModelSummary(**model) for model in models)
 
     def loaded(self) -> dict[str, int]:
-        """Nothing: the models that happen to be in memory must not change what is asked."""
+        """Always empty: the models in the memory of the server must not change a request."""
         return {}
 
     def show(self, name: str) -> ModelInfo:
@@ -73,7 +73,7 @@ class RecordingClient:
         return self._client.pull(name)
 
     def chat(self, request: ChatRequest) -> Generator[ChatChunk, None, None]:
-        """What the model wrote, in one piece, and the last chunk with its counts."""
+        """All text of the model in one chunk, then the last chunk with its counts."""
         arguments = {name: value for name, value in asdict(request).items() if name not in _NOT_IN_KEY}
         chunks = self._reply("chat", arguments, lambda client: _joined(list(client.chat(request))))
         yield from (ChatChunk(**chunk) for chunk in chunks)
@@ -93,7 +93,7 @@ class RecordingClient:
             self._client.close()
 
     def _reply(self, call: str, arguments: dict[str, Any], ask: Callable[[LLMClient], Any]) -> Any:
-        """The recorded reply to `call`, which depends on `arguments`; if there is none yet, that of the client."""
+        """The reply to `call` with `arguments`: the recorded one, else that of the client, which is then recorded."""
         key = f"{call}-{hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:24]}"
         if key not in self._replies:
             if self._client is None:

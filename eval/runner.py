@@ -1,4 +1,4 @@
-"""The runner: asks one assistant every question, and records what the scorers need."""
+"""The runner: asks one assistant every question, and logs what the scorers need."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from eval.failures import hard_failures
-from eval.log import (
-    EvalRun,
-    EvalSample,
-    EvidenceSpan,
-    LoggedAnswer,
-    LoggedHit,
-    LoggedPaper,
-    LoggedSentence,
-)
+from eval.log import EvalRun, EvalSample, EvidenceSpan, LoggedAnswer, LoggedHit, LoggedPaper, LoggedSentence
 from eval.questions import Question, choose
 from eval.scorers.answers import is_right
 from eval.scoring import score_sample, summarise
@@ -33,7 +25,7 @@ DEPTH = 10  # papers ranked for the retrieval metrics
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one question: the answer (None if it ended in an error), and its sample, which has no scores yet."""
+    """The result of one question: the answer (None if it ended in an error), and the sample, not scored yet."""
 
     question: Question
     answer: Answer | None
@@ -41,7 +33,7 @@ class Outcome:
 
 
 class Runner:
-    """Asks one assistant. `papers` is the corpus by id, and `logged_papers` the same as the log holds it."""
+    """Asks one assistant. `papers` is the corpus by id; `logged_papers` is the same in the form of the log."""
 
     def __init__(self, assistant: Assistant) -> None:
         self.assistant = assistant
@@ -49,15 +41,11 @@ class Runner:
         self.logged_papers = {i: LoggedPaper(title=p.title, abstract=p.abstract) for i, p in self.papers.items()}
 
     def ask_all(
-        self,
-        questions: Sequence[Question],
-        *,
-        progress: Progress = lambda done, total: None,
-        leave_one_out: int = 0,
+        self, questions: Sequence[Question], *, progress: Progress = lambda done, total: None, leave_one_out: int = 0
     ) -> list[Outcome]:
         """The outcome of every question; for `leave_one_out` of them, evenly spread, with leave-one-out attribution.
 
-        Raises LLMUnavailableError if the first question ends in one: then no model can be asked.
+        Raises LLMUnavailableError if the first question ends in one, because the others would too.
         """
         attributed = {q.id for q in choose(questions, limit=leave_one_out)} if leave_one_out else set()
         outcomes: list[Outcome] = []
@@ -102,7 +90,7 @@ class Runner:
 
     @cached_property
     def never_abstaining(self) -> Assistant:
-        """The same assistant, whose quotations never give way to an abstention."""
+        """The same assistant, except that extractive answers never abstain."""
         retriever, settings = self.assistant.retriever, self.assistant.settings.answering
         return self.assistant.configured(extractive=ExtractiveAnswerer(retriever, settings, abstain=never_abstain))
 
@@ -118,7 +106,8 @@ class Runner:
         if answer is None or answer.abstained or not answer.citations:
             return outcome
         paper_id = answer.citations[0].paper_id
-        claims = _citing(answer, {c.n for c in answer.citations if c.paper_id == paper_id})
+        numbers = {c.n for c in answer.citations if c.paper_id == paper_id}
+        claims = [sentence for sentence in answer.sentences if numbers & set(sentence.citations)]
         if not claims:
             return outcome
         without = self.with_retriever(ExcludingRetriever(self.assistant.retriever, paper_id))
@@ -130,7 +119,7 @@ class Runner:
         return replace(outcome, sample=outcome.sample.model_copy(update={"leave_one_out": share}))
 
     def summarise(self, name: str, outcomes: Sequence[Outcome]) -> EvalRun:
-        """The outcomes, scored, as one run of the log."""
+        """Score the outcomes; they become one run of the log."""
         settings = self.assistant.settings
         scored = [score_sample(outcome.sample, self.logged_papers) for outcome in outcomes]
         return summarise(
@@ -140,10 +129,6 @@ class Runner:
             {name: value for name, value in settings.as_dict().items() if name != "index_dir"},
             scored,
         )
-
-
-def _citing(answer: Answer, numbers: set[int]) -> list[Sentence]:
-    return [sentence for sentence in answer.sentences if numbers & set(sentence.citations)]
 
 
 def _sample(question: Question) -> EvalSample:

@@ -1,6 +1,6 @@
 """From samples to figures: every scorer on every sample, then means, intervals and curves.
 
-`rag eval run` and `rag eval score` both come here, so that scoring a log again gives the same figures.
+`rag eval run` and `rag eval score` share this code, so that scoring a log again gives the same figures.
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ def score_sample(sample: EvalSample, papers: Mapping[str, LoggedPaper]) -> Score
 
 
 def estimates(scored: Sequence[Scored]) -> dict[str, Estimate]:
-    """Every metric over the questions that were answered or abstained from, with its interval and n."""
+    """Every metric with its interval and n, over the questions that did not end in an error."""
     known = [s for s in scored if s.sample.answer is not None]
     figures = {name: m.mean([s.values.get(name) for s in known]) for name in m.METRICS if name != "AURC"}
-    figures["AURC"] = m.aurc_estimate([s.sample.confidence for s in known], [s.sample.loss for s in known])
+    columns = [s.sample.confidence for s in known], [s.sample.loss for s in known]
+    figures["AURC"] = m.bootstrap_of(lambda confidences, losses: m.aurc(confidences, losses) or 0.0, columns)
     return {name: figures[name] for name in m.METRICS}
 
 
 def run_scores(name: str, scored: Sequence[Scored]) -> RunScores:
-    """As much of an extractive run as gates need."""
+    """The figures of an extractive run, for the gates."""
     return RunScores(name=name, mode="extractive", metrics=estimates(scored), samples=tuple(s.sample for s in scored))
 
 
@@ -103,7 +104,7 @@ def _applicable(scored: Sequence[Scored]) -> dict[str, Estimate]:
 
 
 def rescore(log: EvalLog) -> EvalLog:
-    """`log` with every figure computed again from its answers. What judges, gates and perturbations found stays.
+    """`log` with every figure computed again from its answers. The results of judges, gates and perturbations stay.
 
     Raises UsageError for a log of schema 1: it lacks the verifier's counts.
     """

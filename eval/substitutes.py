@@ -1,4 +1,4 @@
-"""Parts of the assistant that are replaced for a measurement: each wraps the part that it stands in for."""
+"""Replacements for parts of the assistant: each wraps the part that it replaces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CACHED_TEXTS = 1024
 
 
 class CachingEncoder:
-    """Encodes a text once: a question is asked again, searched deeper, and asked without a paper."""
+    """Encodes each text once: a question is searched for several times, with other settings and without a paper."""
 
     def __init__(self, encoder: TokenEncoder) -> None:
         self._encoder = encoder
@@ -41,7 +41,7 @@ class CachingEncoder:
 
 
 class ExcludingRetriever:
-    """Searches as `retriever` would if the corpus did not hold one paper."""
+    """Searches as `retriever` would if one paper were not in the corpus."""
 
     def __init__(self, retriever: Retriever, paper_id: str) -> None:
         self._retriever, self._paper_id = retriever, paper_id
@@ -68,7 +68,7 @@ class ExcludingRetriever:
 
 
 class WorstFirstRetriever:
-    """Returns the worst of the `depth` best papers first: retrieval that is broken."""
+    """Returns the worst of the `depth` best papers first, to simulate broken retrieval."""
 
     def __init__(self, retriever: Retriever, depth: int = 100) -> None:
         self._retriever, self._depth = retriever, depth

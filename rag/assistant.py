@@ -79,7 +79,7 @@ class Assistant:
             "verifier": verifier,
         }
         self._parts: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
-        _ = index.vectors  # opened now: another version may take the folder's place before the first search
+        _ = index.vectors  # open it now: a build may replace this version before the first search
 
     @classmethod
     def open(
@@ -121,8 +121,8 @@ class Assistant:
     @cached_property
     def retriever(self) -> Retriever:
         """The retriever."""
-        given = cast("Retriever | None", self._parts.get("retriever"))
-        return given or HybridRetriever(self._index, self.settings.retrieval, encoder=self.encoder)
+        replacement = cast("Retriever | None", self._parts.get("retriever"))
+        return replacement or HybridRetriever(self._index, self.settings.retrieval, encoder=self.encoder)
 
     @cached_property
     def client(self) -> LLMClient:
@@ -141,8 +141,8 @@ class Assistant:
     @cached_property
     def extractive(self) -> Answerer:
         """The answerer that quotes."""
-        given = cast("Answerer | None", self._parts.get("extractive"))
-        return given or ExtractiveAnswerer(self.retriever, self.settings.answering)
+        replacement = cast("Answerer | None", self._parts.get("extractive"))
+        return replacement or ExtractiveAnswerer(self.retriever, self.settings.answering)
 
     @cached_property
     def generative(self) -> Answerer:
@@ -154,8 +154,8 @@ class Assistant:
     @cached_property
     def verifier(self) -> Verifier:
         """The verifier, with the judges that the settings name."""
-        if given := self._parts.get("verifier"):
-            return cast("Verifier", given)
+        if replacement := self._parts.get("verifier"):
+            return cast("Verifier", replacement)
         judges: Sequence[Any] = ()
         if self.settings.verification.nli_model or self.settings.verification.judge_model:
             from rag.verification.judges import judges_from
@@ -166,7 +166,7 @@ class Assistant:
     # --- questions ------------------------------------------------------------------------------------------
 
     def search(self, question: str, history: Sequence[Turn] = (), k: int | None = None) -> SearchResult:
-        """Retrieval alone. Raises UsageError for an empty or oversized question."""
+        """Retrieval without an answer. Raises UsageError for an empty or oversized question."""
         return search_with_history(self.retriever, question, history, k)
 
     def ask(self, question: str, history: Sequence[Turn] = ()) -> Answer:
@@ -255,7 +255,7 @@ class Assistant:
 
         return choose_model(self.client, name or self.settings.llm.model)
 
-    # --- the path in parts --------------------------------------------------------------------------------------
+    # --- the steps of a question --------------------------------------------------------------------------------
 
     def _reason_for_no_model(self) -> str:
         """Why mode "auto" quotes the papers: no server answers; empty if one does, or in another mode."""
@@ -278,7 +278,7 @@ class Assistant:
 
 
 def _events(answerer: Answerer, search: SearchResult, history: Sequence[Turn]) -> Generator[Event, None, Draft]:
-    """Pass the answerer's events on; the value is its draft."""
+    """Yield the answerer's events and return its draft."""
     with closing(answerer.stream(search, history)) as events:
         for event in events:
             if isinstance(event, Draft):

@@ -2,18 +2,18 @@
 
 RagError
 ├── UsageError                the request cannot be carried out
-│   ├── SettingsError         a setting has an unknown name or a value it cannot take
+│   ├── SettingsError         a setting has an unknown name or an invalid value
 │   └── CorpusError           a file of papers cannot be read, or holds no paper
 ├── EmbeddingModelError       the embedding model cannot be loaded
 ├── IndexFolderError          the index cannot be used
-│   ├── IndexMissingError     there is none
+│   ├── IndexMissingError     there is no index
 │   ├── IndexMismatchError    it was built with other settings, or by another version
 │   ├── IndexCorruptError     its files cannot be read
 │   ├── IndexLockedError      another process is writing it
 │   └── IndexWriteError       it cannot be written
 └── LLMError                  no answer came from a language model
     ├── LLMUnavailableError   the server or the model cannot be used
-    ├── GenerationError       the model broke off
+    ├── GenerationError       the model stopped early or wrote nothing
     └── PromptTooLongError    the prompt does not fit the model's context
 """
 
@@ -37,7 +37,7 @@ class UsageError(RagError):
 
 
 class SettingsError(UsageError):
-    """A setting has an unknown name, or a value that it cannot take."""
+    """A setting has an unknown name or an invalid value."""
 
 
 class CorpusError(UsageError):
@@ -72,9 +72,6 @@ class IndexWriteError(IndexFolderError):
     """The index cannot be written."""
 
 
-REBUILD_HINT = "Run `rag index --rebuild`."  # the remedy for most corruption
-
-
 class LLMError(RagError):
     """A language model gave no answer. `partial` is the text that had streamed by then."""
 
@@ -88,7 +85,7 @@ class LLMUnavailableError(LLMError):
 
 
 class GenerationError(LLMError):
-    """The model broke off, or wrote nothing."""
+    """The model stopped before its answer was complete, or wrote nothing."""
 
 
 class PromptTooLongError(LLMError):

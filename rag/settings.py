@@ -2,7 +2,7 @@
 
 Settings are frozen groups that are validated when they are constructed. `Settings.load` reads them, in rising
 precedence, from the defaults, a `rag.toml`, the environment (`RAG_` and the name in capitals) and the command line.
-The name of a setting is unique, so that `k`, `retrieval.k`, `RAG_K` and `[retrieval] k` all mean the same one.
+The name of a setting is unique, so that `k`, `retrieval.k`, `RAG_K` and `[retrieval] k` all refer to the same setting.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _setting(default: Any, doc: str, **bounds: Any) -> Any:
 
 
 class _Group:
-    """A group of settings. Constructing one with a value it cannot take raises SettingsError."""
+    """A group of settings. Constructing one with an invalid value raises SettingsError."""
 
     def __post_init__(self) -> None:
         for spec in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
@@ -197,8 +197,8 @@ class Settings:
             ((name, value, "command line") for name, value in (flags or {}).items() if value is not None),
         ]
         for layer in layers:
-            for given, value, origin in layer:
-                name, value = _current(given, value, origin, deprecations)
+            for written_name, value, origin in layer:
+                name, value = _current(written_name, value, origin, deprecations)
                 values[name], origins[name] = _validated(_FIELDS[name], value, origin), origin
         return replace(cls.of(**values), origins=origins, deprecations=tuple(deprecations))
 
@@ -213,18 +213,18 @@ def groups() -> dict[str, list[str]]:
     return {group: [name for name in _FIELDS if _GROUP_OF[name] == group] for group in _GROUPS}
 
 
-def _current(given: str, value: Any, origin: str, deprecations: list[str]) -> tuple[str, Any]:
-    """The present name and value of a setting written as `given`; old ones are noted. Raises SettingsError."""
-    group, dot, name = given.rpartition(".")
+def _current(written_name: str, value: Any, origin: str, deprecations: list[str]) -> tuple[str, Any]:
+    """The current name and value of a setting; a deprecated one adds a note to `deprecations`. Raises SettingsError."""
+    group, dot, name = written_name.rpartition(".")
     if name in _RENAMED:
         deprecations.append(f"The setting {name} ({origin}) is deprecated: use {_RENAMED[name]}.")
         name = _RENAMED[name]
     if name not in _FIELDS or (dot and group != _GROUP_OF[name]):
-        raise SettingsError(f"Unknown setting {given!r} ({origin}).", "`rag config` lists all settings.")
+        raise SettingsError(f"Unknown setting {written_name!r} ({origin}).", "`rag config` lists all settings.")
     if isinstance(value, str) and (name, value) in _RENAMED_VALUES:
-        new = _RENAMED_VALUES[name, value]
-        deprecations.append(f"The value {value} of {name} ({origin}) is deprecated: use {new}.")
-        value = new
+        current_value = _RENAMED_VALUES[name, value]
+        deprecations.append(f"The value {value} of {name} ({origin}) is deprecated: use {current_value}.")
+        value = current_value
     return name, value
 
 
@@ -237,7 +237,7 @@ def _expanded(path: str | Path) -> Path:
 
 
 def _config_path(config: str | Path | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
-    """The configuration file, None if a user without a home folder names none, and whether it was named."""
+    """The configuration file, and whether the user named it; None if none is named and there is no home folder."""
     if named := (config or environ.get("RAG_CONFIG")):
         return _expanded(named), True
     local = Path("rag.toml")
@@ -303,7 +303,7 @@ def _validated(spec: Any, value: Any, origin: str = "") -> Any:
 
 
 def _converted(kind: type, value: Any) -> Any:
-    """`value` as a `kind`, from text too. Raises ValueError or TypeError."""
+    """`value` converted to `kind`; text is parsed. Raises ValueError, TypeError or OverflowError."""
     if kind is bool:
         text = str(value).strip().lower()
         if not isinstance(value, bool | str) or text not in _TRUE | _FALSE:

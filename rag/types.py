@@ -1,7 +1,7 @@
 """The values that travel through the program, from `Paper` to `Answer`; all are immutable.
 
-The citation [n] of an answer refers to `context[n - 1]`, the n-th paper that its author was given. Offsets count
-characters.
+The citation [n] of an answer refers to `context[n - 1]`, the n-th paper that the answerer received. Offsets
+count characters.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Mode = Literal["generative", "extractive", "external"]
 Progress = Callable[[int, int], None]  # called with (done, total)
 VerdictLabel = Literal["supported", "partial", "unsupported", "miscited", "not_a_claim"]
 
-# --- papers and where in them -------------------------------------------------------------------------
+# --- papers and their parts ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paper:
-    """One paper. `date` is ISO 8601 (a year, or a day); `sources` names every file it appeared in."""
+    """One paper. `date` is ISO 8601 (a year or a full date); `sources` names every file it appeared in."""
 
     paper_id: str
     title: str
@@ -154,9 +154,9 @@ class Citation:
 class Sentence:
     """One sentence of an answer, without its citation markers, and what verification found.
 
-    `span` is where it stands in `Answer.text`, markers included. `verdict` is None before verification.
-    `support` is in [0, 1], and None if the sentence is not a claim. `reason` is for a reader. `repaired_from`
-    holds the citations before they were corrected, and is None if nothing was changed.
+    `span` is its (start, end) in `Answer.text`, markers included. `verdict` is None before verification.
+    `support` is in [0, 1], and None if the sentence is not a claim. `reason` explains the verdict in a few words.
+    `repaired_from` holds the citations before they were corrected, and is None if nothing was changed.
     """
 
     text: str

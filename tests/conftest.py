@@ -1,7 +1,7 @@
 """Real components for every test: the packaged corpus, the real model, real Chroma folders, the CLI as a process.
 
 The index over the whole corpus is built once per run. `RAG_TEST_INDEX=DIR` keeps it in DIR between runs; DIR is
-brought up to date first. `pytest -m small` runs what needs neither that index nor a browser.
+brought up to date first. `pytest -m small` runs the tests that need neither that index nor a browser.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,12 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# A job in the background starts with Ctrl-C ignored, and so would every process the tests interrupt.
+# A background job ignores Ctrl-C, and the processes that the tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Nothing of the user's is read or written: set before any test imports rag or starts a process.
-KEPT_INDEX = os.environ.get("RAG_TEST_INDEX")
+# The tests read and write no files or settings of the user. Set before any test imports rag or starts a process.
+TEST_INDEX = os.environ.get("RAG_TEST_INDEX")
+ROOT = Path(__file__).parents[1]
 _HOME = Path(tempfile.mkdtemp(prefix="rag-test-home-"))
 for _name in [n for n in os.environ if n.startswith(("RAG_", "OLLAMA_", "XDG_")) and n != "RAG_TEST_INDEX"]:
     del os.environ[_name]
@@ -42,7 +44,7 @@ os.environ |= {
     "OLLAMA_HOST": "127.0.0.1:9",  # the discard port: no server answers there
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    # One thread a query, as the program sets for itself: more of them wait for each other beside other work.
+    # One thread per query, as the program sets for itself: on a busy machine more threads wait for each other.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -55,15 +57,17 @@ from rag.encoders.numpy_bert import NumpyBertEncoder  # noqa: E402
 from rag.encoders.sentence_transformer import SentenceTransformerEncoder  # noqa: E402
 from rag.encoders.weights import DEFAULT_MODEL, locate  # noqa: E402
 from rag.index.build import build_index  # noqa: E402
+from rag.index.store import Index  # noqa: E402
 from rag.settings import Settings  # noqa: E402
 from rag.text.sentences import sentence_spans  # noqa: E402
 from rag.types import Paper  # noqa: E402
+from tests.ollama_server import OllamaServer  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs neither the index of the whole corpus nor a browser: the inner loop is `pytest -m small`."""
+    """Mark the inner loop, `pytest -m small`: tests without the whole index, a browser, or documents to embed."""
     for item in items:
-        needs = {"index_dir", "browser"} & set(getattr(item, "fixturenames", ()))
+        needs = {"index_dir", "browser", "documents"} & set(getattr(item, "fixturenames", ()))
         if not needs and not item.get_closest_marker("slow"):
             item.add_marker("small")
 
@@ -83,7 +87,7 @@ def index_dir(corpus: list[Paper], tmp_path_factory: pytest.TempPathFactory) -> 
     """The index over the whole packaged corpus, shared by all test processes: read it only."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder = Path(KEPT_INDEX) if KEPT_INDEX else shared / "whole" / "index"
+    folder = Path(TEST_INDEX) if TEST_INDEX else shared / "whole" / "index"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / "whole.lock"):
         build_index(corpus, Settings.of(index_dir=str(folder)))
@@ -103,6 +107,20 @@ def assistant(settings: Settings) -> Assistant:
 
 
 @pytest.fixture(scope="session")
+def index(settings: Settings) -> Index:
+    """The whole index, open."""
+    return Index.open(settings)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaServer]:
+    """A server that speaks Ollama's protocol."""
+    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
+    with OllamaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def documents() -> SentenceTransformerEncoder:
     """The model itself, by sentence-transformers."""
     return SentenceTransformerEncoder(DEFAULT_MODEL, 512)
@@ -116,17 +134,21 @@ def queries() -> NumpyBertEncoder:
 
 @pytest.fixture(scope="session")
 def six(corpus: list[Paper]) -> list[Paper]:
-    """Six real papers, each cut down to the last three sentences of its abstract, so that they embed quickly."""
+    """Six real papers with the last three sentences of their abstracts, so that they embed quickly."""
     wanted = ("tulu-3-", "prop-", "b-prop-", "jina-clip-your-", "jina-clip-v2-", "reinforcement-fine-tuning-naturally-")
     papers = [next(p for p in corpus if p.paper_id.startswith(start)) for start in wanted]
     return [replace(p, abstract=p.abstract[sentence_spans(p.abstract)[-3][0] :]) for p in papers]
 
 
 @pytest.fixture(scope="session")
-def _six_index(six: list[Paper], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("six") / "index"
-    build_index(six, Settings.of(index_dir=str(folder)))
-    return folder
+def _six_index(six: list[Paper], pytestconfig: pytest.Config) -> Path:
+    """The index of `six`, kept in pytest's cache until the code that builds an index changes."""
+    sources = sorted(path for package in ("encoders", "index", "text") for path in (ROOT / "rag" / package).glob("*.py"))
+    digest = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    folder = pytestconfig.cache.mkdir(f"six-{digest}")
+    with FileLock(folder / "six.lock"):
+        build_index(six, Settings.of(index_dir=str(folder / "index")))
+    return folder / "index"
 
 
 @pytest.fixture
@@ -138,7 +160,7 @@ def small(_six_index: Path, tmp_path: Path) -> Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """What a process of the command line left behind."""
+    """The exit code and the output of a process of the command line."""
 
     code: int
     out: str
@@ -193,8 +215,8 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which(named) or named or shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
         if os.environ.get("CI"):
-            pytest.fail("no chromium: CI must open the pages once (install chromium, or name one in CHROMIUM)")
-        pytest.skip("no chromium here; CHROMIUM can name another browser of its kind")
+            pytest.fail("no chromium: CI must test the pages (install chromium, or name one in CHROMIUM)")
+        pytest.skip("no chromium; CHROMIUM can name another Chromium-based browser")
     expect.set_options(timeout=20_000)
     flags = (
         "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

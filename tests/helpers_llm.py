@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -29,13 +30,21 @@ def turn(question: str, answer: str) -> Turn:
     return Turn(question=question, answer=answer)
 
 
+def line(content: Any = "", **fields: Any) -> bytes:
+    """One line of a chat stream."""
+    return json.dumps({"message": {"role": "assistant", "content": content}} | fields, ensure_ascii=False).encode()
+
+
+END = line(done=True)  # the last line of an old server: no done_reason, no counts
+
+
 def client(fake: OllamaServer) -> OllamaClient:
     return OllamaClient(parse_host(fake.host))
 
 
 def session(fake: OllamaServer, **settings: Any) -> LLMSession:
-    quick: dict[str, Any] = {"connect_timeout": 5.0, "first_token_timeout": 5.0, "token_timeout": 5.0}
-    return LLMSession(LLMSettings(ollama_host=fake.host, **(quick | settings)))
+    timeouts: dict[str, Any] = {"connect_timeout": 5.0, "first_token_timeout": 5.0, "token_timeout": 5.0}
+    return LLMSession(LLMSettings(ollama_host=fake.host, **(timeouts | settings)))
 
 
 def answerer(fake: OllamaServer, **settings: Any) -> GenerativeAnswerer:

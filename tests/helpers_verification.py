@@ -1,4 +1,4 @@
-"""What the tests of verification share: sentences with a known verdict, and drafts as a model writes them."""
+"""Sentences with a known verdict, and drafts as a model writes them, for the tests of verification."""
 
 from __future__ import annotations
 

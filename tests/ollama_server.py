@@ -1,9 +1,9 @@
-"""An in-process server that speaks Ollama's HTTP protocol, with its faults on demand.
+"""An in-process server that speaks Ollama's HTTP protocol, with faults on demand.
 
-It keeps to what the real one does where a client can tell: NDJSON in chunks, headers only with the first
-chunk, error shapes, `think` refused by models that cannot, num_ctx clamped to the model's own length, prompts
-cut or refused by version, counts with or without the cache, a reload whenever num_ctx or `shift` changes, and
-generation that stops when the client goes. Tokens are words and marks. Waiting is for events, never for time.
+A client cannot tell it from the real one: NDJSON in chunks, headers only with the first chunk, error shapes, `think`
+refused by models that cannot, num_ctx clamped to the model's own length, prompts truncated or refused by version,
+counts with or without the cache, a reload whenever num_ctx or `shift` changes, and generation that stops when the
+client disconnects. Tokens are words and punctuation marks. The server waits for events, never for a fixed time.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class FakeModel:
 class OllamaServer:
     """Use as a context manager. `reply` is what the model writes, chunk by chunk; (thinking,) tuples think.
 
-    `fault` befalls calls of `fault_path`: "400", "404", "500", "503", "not_ollama", "not_http", "redirect",
+    `fault` is what happens to calls of `fault_path`: "400", "404", "500", "503", "not_ollama", "not_http", "redirect",
     "crash", "hang", "drip_headers", "drip_body", "bad_json", "stream_error", "death", "death_in_line", "drip", "flood"
-    (a line without end) or "pause" (after the first chunk, until `resume` is set or the client goes: then `client_gone`
+    (a line without end) or "pause" (after the first chunk, until `resume` is set or the client goes; then `client_gone`
     is set). `waiting` is set while a handler hangs or pauses.
     """
 
@@ -49,12 +49,12 @@ class OllamaServer:
         self.version = version
         self.reply: list[str | tuple[str]] = ["Yes", " [1]", "."]
         self.replies: list[list[str | tuple[str]]] = []  # for the next calls, before `reply`
-        self.raw: list[bytes] = []  # what /api/chat sends in place of `reply`, chunk by chunk
-        self.instead: dict[str, Any] = {}  # what a path answers with in place of what it should
+        self.raw: list[bytes] = []  # what /api/chat sends instead of `reply`, chunk by chunk
+        self.instead: dict[str, Any] = {}  # path -> its reply, instead of the usual one
         self.fault = ""
         self.fault_path = "/api/chat"
         self.default_num_ctx = 4096
-        self.forced_num_ctx = 0  # a proxy in between that sets its own
+        self.forced_num_ctx = 0  # the num_ctx that a proxy sets
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
         self.client_gone = threading.Event()
@@ -124,8 +124,8 @@ class OllamaServer:
             return [], {"error": json.dumps({"error": detail})}
         system = [m for m in messages if m["role"] == "system"]
         for first in range(len(messages)):
-            kept = [m for m in system if m not in messages[first:]] + messages[first:]
-            if len(tokens := _tokens(kept)) <= num_ctx:
+            remaining = [m for m in system if m not in messages[first:]] + messages[first:]
+            if len(tokens := _tokens(remaining)) <= num_ctx:
                 return tokens, None
         return tokens[:4] + tokens[4 + len(tokens) - num_ctx :], None
 
@@ -184,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "text/plain", b"404 page not found")
 
     def _refuse(self, body: dict[str, Any]) -> bool:
-        """Faults that come instead of an answer."""
+        """Faults instead of an answer; whether there was one."""
         fault = self.fake.fault
         errors = {
             "400": "invalid options: num_ctx",
@@ -341,15 +341,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._end()
             return
         for i, chunk in enumerate(written):
-            said = {"content": chunk} if isinstance(chunk, str) else {"content": "", "thinking": chunk[0]}
-            line = stamp | {"message": {"role": "assistant"} | said, "done": False}
+            message_parts = {"content": chunk} if isinstance(chunk, str) else {"content": "", "thinking": chunk[0]}
+            line = stamp | {"message": {"role": "assistant"} | message_parts, "done": False}
             if (i == 1 and self._break(line)) or not self._line(line):
                 return
         self._line(final)
         self._end()
 
     def _break(self, line: dict[str, Any]) -> bool:
-        """Faults that come after the first chunk; whether the stream ends here."""
+        """Faults after the first chunk; whether the stream ends here."""
         fault = self.fake.fault
         if fault == "stream_error":
             self._line({"error": "an error was encountered while running the model: CUDA error"})

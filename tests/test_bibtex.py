@@ -30,7 +30,7 @@ def test_keys_are_plain_and_differ(corpus: list[Paper]) -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9]+", one) for one in keys)
 
 
-def test_date_and_year_where_known(corpus: list[Paper]) -> None:
+def test_only_a_paper_with_a_date_has_a_year(corpus: list[Paper]) -> None:
     dated = next(p for p in corpus if p.date)
     entry = bibtex(dated)
     assert dated.date and f"year = {{{dated.date[:4]}}}" in entry

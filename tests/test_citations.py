@@ -1,4 +1,4 @@
-"""Citation markers and reasoning tags, however the stream was cut."""
+"""Citations and reasoning tags, in whole texts and in streams of any chunks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def normalise(chunks: list[str], count: int = 3) -> tuple[str, int]:
         ("- First [1]\n- Second [2]", "- First [1]\n- Second [2]"),
     ],
 )
-def test_every_form_becomes_plain(written: str, normalised: str) -> None:
+def test_every_form_of_citation_is_normalised(written: str, normalised: str) -> None:
     assert normalise([written]) == (normalised, 0)
 
 
@@ -103,7 +103,7 @@ def test_numbers_without_a_paper_are_removed_and_counted(written: str, normalise
     assert normalise([written]) == (normalised, dropped)
 
 
-def test_text_is_output_as_soon_as_it_is_decided() -> None:
+def test_text_is_output_as_soon_as_possible() -> None:
     normalizer = CitationNormalizer(3)
     assert normalizer.feed("It works") == "It works"
     assert normalizer.feed(" [") == ""
@@ -112,7 +112,7 @@ def test_text_is_output_as_soon_as_it_is_decided() -> None:
     assert normalizer.feed(" (see the") == " (see the"
 
 
-_PIECES = st.sampled_from(
+_FRAGMENTS = st.sampled_from(
     [
         *"[](),.;- \n`1234590#^¹²³⁻【】［］†",
         "Passage ",
@@ -130,10 +130,10 @@ _PIECES = st.sampled_from(
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(_PIECES, max_size=30).map("".join), st.data())
+@given(st.lists(_FRAGMENTS, max_size=30).map("".join), st.data())
 @example("It works [9]\n\nNext", None)
 @example("[1†][[[[]", None)
-def test_any_chunking_gives_the_same(text: str, data: st.DataObject | None) -> None:
+def test_any_chunking_gives_the_same_text(text: str, data: st.DataObject | None) -> None:
     whole = normalise([text])
     assert normalise(list(text)) == whole
     if data is not None:

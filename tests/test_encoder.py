@@ -51,7 +51,7 @@ def test_vectors_are_unit_float32_of_the_models_dimension(
     np.testing.assert_allclose([np.linalg.norm(v) for v in (one, *many)], 1.0, atol=1e-5)
 
 
-def test_text_beyond_the_stock_256_pieces_is_seen_by_both_encoders(
+def test_both_encoders_see_text_beyond_the_default_256_tokens(
     documents: SentenceTransformerEncoder, queries: NumpyBertEncoder
 ) -> None:
     start = "the quick brown fox jumps over the lazy dog " * 35
@@ -61,7 +61,8 @@ def test_text_beyond_the_stock_256_pieces_is_seen_by_both_encoders(
         assert float(one @ other) < 0.99
 
 
-def test_a_limit_beyond_the_models_positions_is_lowered_to_them() -> None:
+@pytest.mark.slow
+def test_a_token_limit_is_at_most_the_positions_of_the_model() -> None:
     assert SentenceTransformerEncoder(DEFAULT_MODEL, 100_000).max_tokens == 512
 
 
@@ -73,6 +74,7 @@ def test_token_embeddings_point_into_the_text(queries: NumpyBertEncoder) -> None
     np.testing.assert_allclose(np.linalg.norm(tokens.vectors, axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_query_encoders_agree_on_tokens(queries: NumpyBertEncoder) -> None:
     other = SentenceTransformerQueryEncoder(DEFAULT_MODEL, 512)
     (vector, tokens), (exact, exact_tokens) = (e.encode_with_tokens(QUESTIONS[1]) for e in (queries, other))
@@ -83,7 +85,7 @@ def test_both_query_encoders_agree_on_tokens(queries: NumpyBertEncoder) -> None:
     assert [e.is_vocabulary_word("catastrophik") for e in (queries, other)] == [False, False]
 
 
-def test_parity_is_measured_and_not_assumed(
+def test_the_equivalence_of_the_encoders_is_measured(
     documents: SentenceTransformerEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert is_equivalent(documents, DEFAULT_MODEL, ["what mitigates forgetting?"])
@@ -96,7 +98,7 @@ def test_the_default_model_is_on_disk_with_the_published_weights() -> None:
     verify_weights(DEFAULT_MODEL)
 
 
-def test_other_weights_than_the_published_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_other_than_the_published_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"something else")
     monkeypatch.setattr(weights, "locate", lambda model: str(tmp_path))
     assert weights_hash(str(tmp_path)) != weights_hash(locate(DEFAULT_MODEL))
@@ -104,7 +106,8 @@ def test_other_weights_than_the_published_are_refused(tmp_path: Path, monkeypatc
         verify_weights(DEFAULT_MODEL)
 
 
-def test_a_folder_that_is_no_model_is_a_model_error(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_folder_without_a_model_is_an_embedding_model_error(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingModelError):
         NumpyBertEncoder(str(tmp_path), 512)
     with pytest.raises(EmbeddingModelError, match="Cannot load"):

@@ -39,25 +39,25 @@ from rag.verification.judges import Entailment
 
 
 @pytest.fixture(scope="module")
-def asked() -> list[Question]:
+def question_set() -> list[Question]:
     return questions.read()
 
 
-def test_questions_are_sound(asked: list[Question], corpus: list[Paper]) -> None:
-    assert lint(asked, corpus) == []
+def test_the_questions_have_no_problems(question_set: list[Question], corpus: list[Paper]) -> None:
+    assert lint(question_set, corpus) == []
 
 
-def test_there_are_enough_questions_of_every_kind(asked: list[Question]) -> None:
-    kinds = Counter(q.type for q in asked)
-    assert len(asked) >= 200
+def test_there_are_enough_questions_of_every_type(question_set: list[Question]) -> None:
+    kinds = Counter(q.type for q in question_set)
+    assert len(question_set) >= 200
     assert set(kinds) == set(questions.TYPES)
     unanswerable = [n for kind, n in kinds.items() if kind.startswith("unanswerable_")]
     assert len(unanswerable) == 3 and sum(unanswerable) >= 50 and min(unanswerable) >= 10
-    assert 0.4 < sum(q.split == "dev" for q in asked) / len(asked) < 0.6
+    assert 0.4 < sum(q.split == "dev" for q in question_set) / len(question_set) < 0.6
 
 
-def test_no_question_copies_a_title(asked: list[Question]) -> None:
-    assert max(title_share(q) for q in asked) < 0.30
+def test_no_question_copies_a_title(question_set: list[Question]) -> None:
+    assert max(title_share(q) for q in question_set) < 0.30
 
 
 def sound(**changes: Any) -> Question:
@@ -81,7 +81,7 @@ PAPERS = [
 
 
 @pytest.mark.parametrize(
-    ("question", "complaint"),
+    ("question", "problem"),
     [
         (sound(gold=("Nets",)), "no paper is called 'Nets'"),
         (sound(acceptable=("Nets",)), "no paper is called 'Nets'"),
@@ -98,11 +98,11 @@ PAPERS = [
         (sound(type="unanswerable_absent", answerable=False), "has neither gold papers nor key facts"),
     ],
 )
-def test_lint_finds(question: Question, complaint: str) -> None:
-    assert any(complaint in line for line in lint([question], PAPERS))
+def test_lint_reports_every_problem(question: Question, problem: str) -> None:
+    assert any(problem in line for line in lint([question], PAPERS))
 
 
-def test_lint_finds_repeats_and_missing_kinds() -> None:
+def test_lint_reports_repeats_and_missing_types() -> None:
     problems = lint([sound(), sound(id="r", question="How fast does it learn")], PAPERS)
     assert "q: nearly the same question as r" in problems
     assert any("at least 200 are needed" in line for line in problems)
@@ -110,7 +110,7 @@ def test_lint_finds_repeats_and_missing_kinds() -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"id": "x"}', json.dumps(asdict(sound()) | {"surprise": 1})])
-def test_a_line_that_is_no_question_is_named(tmp_path: Path, line: str) -> None:
+def test_a_line_that_is_not_a_question_is_reported_with_its_number(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(f"\n{line}\n")
     with pytest.raises(UsageError, match=r"a\.jsonl:2: not a question"):
         questions.read(tmp_path)
@@ -133,7 +133,7 @@ def test_acceptable_papers_are_neither_right_nor_wrong() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "fact", "held"),
+    ("answer", "fact", "holds"),
     [
         ("It was trained on 4,523,000 pairs.", "4523000 pair", True),
         ("It reached $87\\%$ accuracy.", "87%", True),
@@ -143,27 +143,27 @@ def test_acceptable_papers_are_neither_right_nor_wrong() -> None:
         ("naïve methods fail", "naive method", True),
     ],
 )
-def test_key_facts(answer: str, fact: str, held: bool) -> None:
-    assert metrics.holds_fact(answer, fact) is held
+def test_key_facts(answer: str, fact: str, holds: bool) -> None:
+    assert metrics.holds_fact(answer, fact) is holds
 
 
-def test_means_have_honest_intervals() -> None:
+def test_intervals_of_means_have_the_right_coverage() -> None:
     assert metrics.mean([]).n == 0 and metrics.mean([None]).value is None
     few, many = metrics.mean([0.0, 1.0] * 5), metrics.mean([0.0, 1.0] * 500)
     for e in (few, many):
         assert e.low is not None and e.high is not None and e.low < 0.5 < e.high
     assert few.high - few.low > 5 * (many.high - many.low)  # type: ignore[operator]
     assert metrics.mean([0.0, 1.0, None] * 5) == metrics.mean([0.0, 1.0] * 5) == few  # a fixed seed, None left out
-    # 95% intervals of a fair coin thrown 40 times hold one half nearly always.
+    # Nearly all 95% intervals of a fair coin tossed 40 times contain one half.
     rng = np.random.default_rng(1)
-    held = [
+    contained = [
         e.low <= 0.5 <= e.high  # type: ignore[operator]
         for e in (metrics.mean(rng.integers(0, 2, 40).astype(float).tolist()) for _ in range(100))
     ]
-    assert sum(held) >= 88
+    assert sum(contained) >= 88
 
 
-def test_paired_differences_see_what_means_do_not() -> None:
+def test_a_small_paired_difference_is_detected() -> None:
     rng = np.random.default_rng(0)
     before = {str(i): float(v) for i, v in enumerate(rng.random(200))}
     after = {i: v + 0.01 for i, v in before.items()}
@@ -181,9 +181,9 @@ def test_risk_and_coverage() -> None:
 
 
 def test_groundedness_is_corrected_for_false_alarms_and_misses() -> None:
-    assert metrics.corrected_rate(0.90, 0.10, 0.25) == 1.0  # what a perfect system scores
-    assert metrics.corrected_rate(0.25, 0.10, 0.25) == 0.0  # what passes of nothing but falsehoods
-    assert metrics.corrected_rate(0.5, 0.5, 0.5) == 0.5  # a coin corrects nothing
+    assert metrics.corrected_rate(0.90, 0.10, 0.25) == 1.0  # a perfect system
+    assert metrics.corrected_rate(0.25, 0.10, 0.25) == 0.0  # a system whose claims are all false
+    assert metrics.corrected_rate(0.5, 0.5, 0.5) == 0.5  # error rates of a coin: no correction is possible
 
 
 # --- gates and comparison --------------------------------------------------------------------------------
@@ -191,9 +191,7 @@ def test_groundedness_is_corrected_for_false_alarms_and_misses() -> None:
 RULES = Gates(
     drop=0.03,
     extractive=ModeGates(
-        at_least={"recall@5": 0.8},
-        at_most={"false_answer_rate": 0.5},
-        no_worse=("accuracy", "false_refusal_rate"),
+        at_least={"recall@5": 0.8}, at_most={"false_answer_rate": 0.5}, no_worse=("accuracy", "false_refusal_rate")
     ),
 )
 
@@ -252,10 +250,10 @@ def test_hard_failures_and_missing_figures_always_breach() -> None:
 
 def test_a_regression_needs_size_and_significance() -> None:
     before = run_of(good(400))
-    small = run_of(good(400) | {"accuracy": [0.0] * 8 + [1.0] * 392})  # 2 points, surely
+    small = run_of(good(400) | {"accuracy": [0.0] * 8 + [1.0] * 392})  # 2 points, significant
     assert comparison.compare(before, small).metrics["accuracy"].significant
     assert breaches(small, before) == []
-    few = run_of(good(10) | {"accuracy": [0.0] + [1.0] * 9})  # 10 points, perhaps
+    few = run_of(good(10) | {"accuracy": [0.0] + [1.0] * 9})  # 10 points, not significant
     assert not comparison.compare(run_of(good(10)), few).metrics["accuracy"].significant
     assert breaches(few, run_of(good(10))) == []
     both = run_of(good(400) | {"accuracy": [0.0] * 20 + [1.0] * 380})
@@ -268,7 +266,7 @@ def test_a_comparison_names_the_questions_that_turned() -> None:
     assert (change.turned_bad, change.turned_good, change.only_after) == (("q1",), ("q2",), ("q3",))
 
 
-def test_shipped_gates_are_sound_and_bound_groundedness_with_room() -> None:
+def test_shipped_gates_are_valid_and_allow_for_errors_of_the_verifier() -> None:
     rules, notes = gates.read_gates()
     floors = [table.at_least["groundedness"] for table in (rules.extractive, rules.generative)]
     assert max(floors) <= 0.80 and rules.drop == 0.03 and notes == []
@@ -291,7 +289,7 @@ def test_the_old_name_of_the_generative_gates_is_read_with_a_note(tmp_path: Path
         "drop = 0.03\n[extractive.at_least]\ngroundedness = 0.9",
     ],
 )
-def test_gates_that_cannot_be_are_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_gates_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "gates.toml").write_text(text)
     with pytest.raises(UsageError):
         gates.read_gates(tmp_path / "gates.toml")
@@ -338,13 +336,7 @@ def sample_of(sentences: tuple[LoggedSentence, ...] | None) -> EvalSample:
 def test_a_judge_is_reported_beside_the_verdicts() -> None:
     def sentence(text: str, verdict: Any, support: float | None = 0.9) -> LoggedSentence:
         return LoggedSentence(
-            text=text,
-            citations=(1,),
-            verdict=verdict,
-            support=support,
-            reason="",
-            evidence=None,
-            repaired_from=None,
+            text=text, citations=(1,), verdict=verdict, support=support, reason="", evidence=None, repaired_from=None
         )
 
     sentences = (
@@ -413,8 +405,8 @@ RAGTRUTH = {
     "passages": "passage 1:Sperm whales sleep for about ten minutes at a time near the surface.\n\n"
     "passage 2:Whales are mammals that breathe air through a blowhole.\n\n",
 }
-SLEEP = "Sperm whales sleep about ten minutes at a time near the surface."
-LIE = "Their favourite composers include Ludwig van Beethoven and Joseph Haydn."
+TRUE_CLAIM = "Sperm whales sleep about ten minutes at a time near the surface."
+FALSE_CLAIM = "Their favourite composers include Ludwig van Beethoven and Joseph Haydn."
 
 
 def write(path: Path, *records: dict[str, Any]) -> Path:
@@ -423,11 +415,14 @@ def write(path: Path, *records: dict[str, Any]) -> Path:
 
 
 def test_labelled_responses_are_scored(tmp_path: Path, assistant: Assistant) -> None:
-    lied = RAGTRUTH | {"response": f"{SLEEP} {LIE}", "unsupported": [{"start": len(SLEEP) + 1, "end": len(SLEEP) + 30}]}
+    partly_false = RAGTRUTH | {
+        "response": f"{TRUE_CLAIM} {FALSE_CLAIM}",
+        "unsupported": [{"start": len(TRUE_CLAIM) + 1, "end": len(TRUE_CLAIM) + 30}],
+    }
     file = write(
         tmp_path / "r.jsonl",
-        RAGTRUTH | {"response": SLEEP, "unsupported": []},
-        lied,
+        RAGTRUTH | {"response": TRUE_CLAIM, "unsupported": []},
+        partly_false,
         RAGTRUTH | {"response": "I am unable to answer.", "unsupported": []},
         RAGTRUTH | {"response": "", "unsupported": []},
     )
@@ -444,12 +439,12 @@ def test_labelled_responses_are_scored(tmp_path: Path, assistant: Assistant) -> 
 
 
 def test_labelled_claims_are_scored(tmp_path: Path, assistant: Assistant) -> None:
-    about = {"title": "Whale sleep", "abstract": "Sperm whales sleep for about ten minutes at a time near the surface."}
+    paper = {"title": "Whale sleep", "abstract": "Sperm whales sleep for about ten minutes at a time near the surface."}
     file = write(
         tmp_path / "s.jsonl",
-        about | {"claim": SLEEP, "label": "SUPPORT"},
-        about | {"claim": LIE, "label": "NOT_ENOUGH_INFO"},
-        about | {"claim": "Sperm whales never sleep near the surface.", "label": "CONTRADICT"},
+        paper | {"claim": TRUE_CLAIM, "label": "SUPPORT"},
+        paper | {"claim": FALSE_CLAIM, "label": "NOT_ENOUGH_INFO"},
+        paper | {"claim": "Sperm whales never sleep near the surface.", "label": "CONTRADICT"},
     )
     verifier = labelled.labelled_verifier(assistant)
     scored = [labelled.score(item, verifier) for item in labelled.read(file)]
@@ -458,14 +453,14 @@ def test_labelled_claims_are_scored(tmp_path: Path, assistant: Assistant) -> Non
     assert len({s.source for s in scored}) == 1  # claims about one abstract are one cluster
 
 
-def test_one_class_alone_has_no_auroc(tmp_path: Path, assistant: Assistant) -> None:
-    file = write(tmp_path / "one.jsonl", RAGTRUTH | {"response": SLEEP, "unsupported": []})
+def test_auroc_needs_both_classes(tmp_path: Path, assistant: Assistant) -> None:
+    file = write(tmp_path / "one.jsonl", RAGTRUTH | {"response": TRUE_CLAIM, "unsupported": []})
     scored = [labelled.score(item, labelled.labelled_verifier(assistant)) for item in labelled.read(file)]
     assert labelled.as_json("one", scored, labelled.summarise(scored))["response"]["auroc"] is None
 
 
 @pytest.mark.parametrize("line", ["{}", "[1]", "nonsense", '{"claim": "x"}'])
-def test_a_line_in_neither_format_is_named(tmp_path: Path, line: str) -> None:
+def test_a_line_in_neither_format_is_reported_with_its_number(tmp_path: Path, line: str) -> None:
     (tmp_path / "x.jsonl").write_text(line)
     with pytest.raises(UsageError, match=r"x\.jsonl:1"):
         labelled.read(tmp_path / "x.jsonl")
@@ -481,12 +476,13 @@ def collection(folder: Path, qrels: str) -> Path:
         "d3": "Bees navigate by the sun and remember landmarks near the hive.",
     }
     write(folder / "corpus.jsonl", *({"_id": i, "title": "", "text": text} for i, text in texts.items()))
-    queries = {"1": "When are vines pruned?", "2": "rust on bridges", "3": "a query nobody judged"}
+    queries = {"1": "When are vines pruned?", "2": "rust on bridges", "3": "a query without a relevant document"}
     write(folder / "queries.jsonl", *({"_id": i, "text": text} for i, text in queries.items()))
     (folder / "qrels.tsv").write_text(qrels)
     return folder
 
 
+@pytest.mark.slow
 def test_a_collection_is_indexed_and_scored(tmp_path: Path) -> None:
     qrels = "query-id\tcorpus-id\tscore\n1\td1\t1\n2\td2\t2\n2\td3\t0\n"
     result = beir.evaluate(beir.read(collection(tmp_path, qrels)), Settings.of(index_dir="/nowhere"))
@@ -496,7 +492,7 @@ def test_a_collection_is_indexed_and_scored(tmp_path: Path) -> None:
     assert report["intervals"]["nDCG@10"] == [1.0, 1.0]
 
 
-def test_a_collection_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_collection_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="There is no folder"):
         beir.read(tmp_path / "missing")
     with pytest.raises(CorpusError, match="relevant document"):

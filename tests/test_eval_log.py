@@ -98,7 +98,7 @@ def test_the_documentation_of_the_log_is_up_to_date() -> None:
     assert page.read_text(encoding="utf-8") == documentation(), "python -m eval.log_docs > docs/eval-log.md"
 
 
-def test_the_shipped_baseline_is_of_the_present_schema() -> None:
+def test_the_shipped_baseline_is_of_the_current_schema() -> None:
     text = gates.BASELINE.read_text(encoding="utf-8")
     baseline = Scores.from_json(text)
     assert json.loads(text)["schema"] == 2 and baseline.to_json() == text
@@ -116,7 +116,7 @@ BASELINE_1: dict[str, Any] = {
             "name": "m",
             "mode": "ollama",
             "model": "m",
-            "metrics": {"accuracy": {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}},
+            "metrics": {"accuracy": ONE},
             "outcomes": [{"id": "q", "good": True, "confidence": 0.5, "loss": 0.0, "metrics": {"accuracy": 1.0}}],
         }
     ],
@@ -130,7 +130,7 @@ def test_a_baseline_of_schema_1_is_converted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "message"),
     [
         ({"schema": 3}, "its schema is 3; this version reads 1 and 2"),
         ({"schema": 2}, "runs.0"),
@@ -138,9 +138,9 @@ def test_a_baseline_of_schema_1_is_converted(tmp_path: Path) -> None:
         ({"surprise": 1}, "surprise: Extra inputs"),
     ],
 )
-def test_a_log_of_another_schema_is_refused(tmp_path: Path, changes: dict[str, Any], complaint: str) -> None:
+def test_a_log_of_another_schema_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     (tmp_path / "log.json").write_text(json.dumps(BASELINE_1 | changes))
-    with pytest.raises(UsageError, match=complaint):
+    with pytest.raises(UsageError, match=message):
         read_scores(tmp_path / "log.json")
 
 

@@ -32,7 +32,7 @@ Rag = Callable[..., Result]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the command line does: on a busy machine more threads only wait for each other."""
+    """One thread, as on the command line: on a busy machine more threads wait for each other."""
     with threadpool_limits(limits=1):
         yield
 
@@ -104,7 +104,7 @@ def test_scoring_a_log_again_reproduces_it(rag_eval: Rag, folder: Path, tmp_path
     assert EvalLog.from_json(log.to_json()) == log
 
 
-def test_scoring_a_log_again_scores_what_it_holds(
+def test_scoring_a_changed_log_again_changes_its_figures(
     rag_eval: Rag, folder: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
     sample = next(s for s in report["runs"][0]["samples"] if s["good"] and s["answerable"])
@@ -138,7 +138,7 @@ def test_every_perturbation_breaches_its_gate(report: dict[str, Any], name: str,
     assert (row["gate"], row["tripped"], row["passed"]) == (gate, True, True)
 
 
-def test_the_verifier_catches_what_it_must_and_nothing_else(report: dict[str, Any]) -> None:
+def test_the_verifier_catches_damage_and_raises_no_false_alarms(report: dict[str, Any]) -> None:
     rows = {row["name"]: row["caught"] for row in report["perturbations"] if row["caught"]}
     assert rows["nothing"]["value"] <= 0.01
     assert rows["a number changed"]["value"] >= 0.80
@@ -149,11 +149,11 @@ def test_the_verifier_catches_what_it_must_and_nothing_else(report: dict[str, An
 
 def test_a_perturbation_without_effect_fails_the_run(report: dict[str, Any]) -> None:
     report["perturbations"][1] |= {"tripped": False, "passed": False}
-    breaches = decided(report).breaches()
+    breaches = gated(report).breaches()
     assert [(g.run, g.name) for g in breaches] == [("perturbation", "a number changed")]
 
 
-def decided(report: dict[str, Any]) -> EvalLog:
+def gated(report: dict[str, Any]) -> EvalLog:
     """`report` as a log, gated again without a baseline."""
     return decide(EvalLog.from_json(json.dumps(report)), gates.read_gates()[0], None)
 
@@ -202,11 +202,11 @@ def test_a_hard_failure_exits_1_even_in_a_part_of_the_questions(
     assert result.exit_code == BREACHED and "invented title" in result.stderr
 
 
-# --- faults are no verdict -------------------------------------------------------------------------------
+# --- faults are not verdicts -----------------------------------------------------------------------------
 
 
-def test_errors_exit_2_and_are_never_a_pass(rag_eval: Rag, report: dict[str, Any], tmp_path: Path) -> None:
-    report["runs"][0]["errors"] = [{"id": "q", "message": "the roof fell in"}]
+def test_errors_exit_2_and_never_pass(rag_eval: Rag, report: dict[str, Any], tmp_path: Path) -> None:
+    report["runs"][0]["errors"] = [{"id": "q", "message": "the disk is full"}]
     assert rag_eval("gate", saved(report, tmp_path)).exit_code == FAULT
     assert rag_eval("gate", tmp_path / "changed.json", "--accept", "--baseline", tmp_path / "b.json").exit_code == FAULT
     assert not (tmp_path / "b.json").exists()
@@ -215,13 +215,13 @@ def test_errors_exit_2_and_are_never_a_pass(rag_eval: Rag, report: dict[str, Any
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--mode", "psychic"),
+        ("--mode", "abstractive"),
         ("--mode", "generative"),
         ("--mode", "generative", "--model", "m"),  # no server answers
         ("--model", "m"),
         ("--judge", "m"),
         ("--record", "here"),
-        ("--type", "riddle"),
+        ("--type", "poem"),
         ("--questions", "/nowhere"),
         ("--gates", "/nowhere"),
         ("--baseline", "/nowhere"),
@@ -229,7 +229,7 @@ def test_errors_exit_2_and_are_never_a_pass(rag_eval: Rag, report: dict[str, Any
         ("--set", "k=0"),
     ],
 )
-def test_what_keeps_it_from_measuring_exits_2(rag_eval: Rag, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_fault_exits_2(rag_eval: Rag, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     result = rag_eval("run", "--out", tmp_path / "r", "--limit", 1, "--perturbations", 0, *arguments)
     assert result.exit_code == FAULT
     assert result.stderr.count("\n") == 1 and not (tmp_path / "r").exists()
@@ -243,7 +243,7 @@ def test_a_broken_index_exits_2(rag_eval: Rag, index_dir: Path, tmp_path: Path) 
     assert result.exit_code == FAULT and "index" in result.stderr
 
 
-def test_other_commands_exit_2_on_what_they_cannot_read(rag_eval: Rag, folder: Path, tmp_path: Path) -> None:
+def test_other_commands_exit_2_if_they_cannot_read_their_input(rag_eval: Rag, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     for arguments in (
         ("gate", tmp_path / "bad.json"),
@@ -259,7 +259,7 @@ def test_other_commands_exit_2_on_what_they_cannot_read(rag_eval: Rag, folder: P
 # --- comparison ------------------------------------------------------------------------------------------
 
 
-def test_a_report_becomes_a_baseline_only_whole_and_can_be_compared(
+def test_only_a_complete_report_becomes_a_baseline_and_can_be_compared(
     rag_eval: Rag, folder: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
     baseline = tmp_path / "baseline.json"
@@ -298,7 +298,7 @@ def few(out: Path, *arguments: object) -> tuple[object, ...]:
     return ("run", "--out", out, "--limit", 4, "--perturbations", 0, "--leave-one-out", 0, *arguments)
 
 
-def test_models_go_side_by_side_and_can_be_replayed_without_them(
+def test_models_are_compared_and_can_be_replayed_without_a_server(
     rag_eval: Rag, server: OllamaServer, tmp_path: Path
 ) -> None:
     models = ("--mode", "generative", "--model", "one:1b", "--model", "two:1b")
@@ -328,7 +328,7 @@ def test_a_recording_answers_only_the_recorded_prompt(rag_eval: Rag, server: Oll
     assert corrupt.exit_code == FAULT and "not a recording" in corrupt.stderr
 
 
-def test_a_model_that_breaks_off_is_a_fault_not_a_low_score(
+def test_an_interrupted_stream_is_a_fault_and_not_a_low_score(
     rag_eval: Rag, server: OllamaServer, tmp_path: Path
 ) -> None:
     server.fault = "stream_error"
@@ -356,24 +356,24 @@ def test_a_judge_never_gates_and_can_be_replayed(rag_eval: Rag, server: OllamaSe
 
 # --- the reports -----------------------------------------------------------------------------------------
 
-EVIL = "</script><img src=x onerror='window.evil=1'>\x00\x0b & | `x` <b>{{7*7}}</b>"
+HOSTILE = "</script><img src=x onerror='window.evil=1'>\x00\x0b & | `x` <b>{{7*7}}</b>"
 
 
 @pytest.fixture
 def hostile(report: dict[str, Any]) -> EvalLog:
-    """A report in which papers, questions, answers and failures try to be markup."""
+    """A report whose papers, questions, answers and failures contain markup."""
     for sample in report["runs"][0]["samples"]:
-        sample |= {"question": EVIL, "good": False, "key_facts": [EVIL], "facts_found": [False]}
-        sample["answer"]["text"] = EVIL
+        sample |= {"question": HOSTILE, "good": False, "key_facts": [HOSTILE], "facts_found": [False]}
+        sample["answer"]["text"] = HOSTILE
         for sentence in sample["answer"]["sentences"]:
-            sentence |= {"text": EVIL, "reason": EVIL}
-    report["runs"][0] |= {"name": EVIL, "hard_failures": [{"id": "fact-001", "message": EVIL}]}
+            sentence |= {"text": HOSTILE, "reason": HOSTILE}
+    report["runs"][0] |= {"name": HOSTILE, "hard_failures": [{"id": "fact-001", "message": HOSTILE}]}
     for paper in report["papers"].values():
-        paper |= {"title": EVIL, "abstract": EVIL * 20}
-    return decided(report)
+        paper |= {"title": HOSTILE, "abstract": HOSTILE * 20}
+    return gated(report)
 
 
-def test_junit_is_read_by_a_parser(folder: Path, report: dict[str, Any], hostile: EvalLog) -> None:
+def test_junit_xml_is_well_formed(folder: Path, report: dict[str, Any], hostile: EvalLog) -> None:
     root = ElementTree.parse(folder / "junit.xml").getroot()
     suites = {suite.get("name"): suite for suite in root}
     assert set(suites) == {"gates", "extractive"}
@@ -383,7 +383,7 @@ def test_junit_is_read_by_a_parser(folder: Path, report: dict[str, Any], hostile
     assert len(ElementTree.fromstring(junit(hostile)).findall(".//failure")) == 1
 
 
-def test_markdown_fits_a_job_page(folder: Path, hostile: EvalLog) -> None:
+def test_markdown_fits_on_the_page_of_a_ci_job(folder: Path, hostile: EvalLog) -> None:
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# Evaluation: ") and len(text.encode()) < 1_000_000
     for heading in ("## extractive by type", "## Perturbations"):
@@ -406,14 +406,14 @@ def test_the_old_name_of_the_perturbations_is_read(report: dict[str, Any], tmp_p
     assert len(read_log(saved(renamed, tmp_path)).perturbations) == len(report["perturbations"])
 
 
-def test_html_stands_alone_and_is_small(folder: Path) -> None:
+def test_html_is_self_contained_and_small(folder: Path) -> None:
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert len(text.encode()) < 5_000_000
     page = re.sub(r'<script type="application/json".*?</script>', "", text, flags=re.DOTALL)
     assert not re.search(r"(?:src|href)=[\"']?(?:https?:)?//|@import|url\((?!#)|fetch\(|<link", page)
 
 
-def test_hostile_text_stays_text_in_html(hostile: EvalLog) -> None:
+def test_hostile_text_is_escaped_in_html(hostile: EvalLog) -> None:
     page = html(hostile)
     assert "<img" not in page and "{{7*7}}" in page and page.count("</script>") == 2
 
@@ -423,18 +423,18 @@ def test_hostile_text_stays_text_in_html(hostile: EvalLog) -> None:
 
 @pytest.fixture(scope="module")
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """`visit(file, **context)`: the file in a page of its own, offline; it may ask for nothing and break nothing."""
-    troubles: list[str] = []
+    """`visit(file, **context)`: the file in a new page, offline; it must make no request and raise no error."""
+    problems: list[str] = []
 
     def open_(file: Path, fragment: str = "", **context: Any) -> Page:
         page = browser.new_context(offline=True, **context).new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith("file:") else troubles.append(request.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith("file:") else problems.append(request.url))
         page.goto(file.as_uri() + fragment)
         return page
 
     yield open_
-    assert troubles == []
+    assert problems == []
 
 
 def states(page: Any) -> list[str]:
@@ -479,7 +479,7 @@ def test_a_question_opens_to_answer_verdict_evidence_and_expectation(
 
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_every_screen(visit: Callable[..., Any], folder: Path, width: int, scheme: str) -> None:
+def test_the_report_fits_every_screen(visit: Callable[..., Any], folder: Path, width: int, scheme: str) -> None:
     page = visit(folder / "report.html", viewport={"width": width, "height": 900}, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")

@@ -8,12 +8,7 @@ from rag.assistant import Assistant
 from rag.errors import UsageError
 from rag.retrieval.followup import retrieval_query
 from rag.retrieval.history import turns_from_json
-from rag.types import Turn
-
-
-def turn(question: str, answer: str) -> Turn:
-    return Turn(question=question, answer=answer)
-
+from tests.helpers_llm import turn
 
 LORA = turn("What is low-rank adaptation (LoRA)?", "It trains small matrices [1].")
 
@@ -52,7 +47,7 @@ def test_a_question_that_needs_history_gets_its_subject(question: str, subject: 
         "What was the first diffusion model?",
     ],
 )
-def test_a_question_with_its_own_subject_stays(question: str) -> None:
+def test_a_question_with_its_own_subject_is_unchanged(question: str) -> None:
     assert retrieval_query(question, [LORA]) == question
 
 
@@ -60,7 +55,7 @@ def test_without_history_nothing_changes() -> None:
     assert retrieval_query("What does it cost?", []) == "What does it cost?"
 
 
-def test_a_chain_leads_back_to_the_question_that_stood_alone() -> None:
+def test_a_chain_of_follow_ups_leads_back_to_the_last_full_question() -> None:
     history = [turn("What is diffusion?", "A"), LORA, turn("What does it cost in memory?", "B")]
     assert retrieval_query("Why?", history) == "Why? low-rank adaptation LoRA memory"
 
@@ -69,7 +64,7 @@ MERGING = turn("Is there a cheap way to get a better starting checkpoint than th
 
 
 @pytest.mark.parametrize(
-    ("before", "question", "kept"),
+    ("before", "question", "subject"),
     [
         (
             "Can an LLM agent learn from human hints so that it needs no ever longer prompts?",
@@ -83,10 +78,10 @@ MERGING = turn("Is there a cheap way to get a better starting checkpoint than th
         ),
     ],
 )
-def test_the_corpus_tells_a_follow_up_without_a_pronoun(
-    assistant: Assistant, before: str, question: str, kept: str
+def test_retrieval_recognises_a_follow_up_without_a_pronoun(
+    assistant: Assistant, before: str, question: str, subject: str
 ) -> None:
-    assert kept in assistant.search(question, [turn(before, "This one [1].")]).query
+    assert subject in assistant.search(question, [turn(before, "This one [1].")]).query
 
 
 @pytest.mark.parametrize(
@@ -98,7 +93,7 @@ def test_the_corpus_tells_a_follow_up_without_a_pronoun(
         "How can hallucination in large vision-language models be reduced?",
     ],
 )
-def test_a_change_of_subject_is_searched_as_it_is(assistant: Assistant, question: str) -> None:
+def test_a_question_about_a_new_subject_is_unchanged(assistant: Assistant, question: str) -> None:
     assert assistant.search(question, [MERGING]).query == question
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,27 +12,9 @@ from rag.answering.rewriting import rewrite_question
 from rag.errors import GenerationError, PromptTooLongError
 from rag.llm.tokens import estimate_tokens
 from rag.settings import Settings
-from rag.types import (
-    ABSTENTION,
-    Delta,
-    Discarded,
-    Draft,
-    Passage,
-    Prompted,
-    Sentence,
-    Thinking,
-    Turn,
-)
+from rag.types import ABSTENTION, Delta, Discarded, Draft, Passage, Prompted, Sentence, Thinking, Turn
 from tests.helpers_llm import answerer, hit, run, search, session, turn
 from tests.ollama_server import FakeModel, OllamaServer
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaServer]:
-    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
-    with OllamaServer() as server:
-        yield server
-
 
 # --- an answer -----------------------------------------------------------------------------------------
 
@@ -72,8 +53,8 @@ def test_refusals(fake: OllamaServer) -> None:
 
 
 def test_keep_alive_is_a_number_or_a_duration(fake: OllamaServer) -> None:
-    for given, sent in (("-1", -1), ("10m", "10m")):
-        run(fake, keep_alive=given)
+    for setting, sent in (("-1", -1), ("10m", "10m")):
+        run(fake, keep_alive=setting)
         assert fake.chats()[-1]["keep_alive"] == sent
 
 
@@ -105,7 +86,7 @@ def test_reasoning_alone_is_not_an_answer(fake: OllamaServer) -> None:
         run(fake)
 
 
-def test_an_answer_at_its_limit_says_so(fake: OllamaServer) -> None:
+def test_an_answer_that_reaches_its_limit_has_a_note(fake: OllamaServer) -> None:
     fake.reply = [f"word{n} " for n in range(30)]
     draft = run(fake, answer_tokens=16)[-1]
     assert draft.text.endswith("word15")
@@ -116,17 +97,17 @@ def test_an_answer_at_its_limit_says_so(fake: OllamaServer) -> None:
 
 
 def test_turns_do_not_reload_the_model(fake: OllamaServer) -> None:
-    asker = answerer(fake)
+    generative = answerer(fake)
     history: list[Turn] = []
     for _ in range(3):
-        draft = list(asker.stream(search(), history))[-1]
+        draft = list(generative.stream(search(), history))[-1]
         assert isinstance(draft, Draft)
         history.append(turn("What is best?", draft.text))
     assert len(fake.loads) == 1
     first, _, last = (chat["messages"] for chat in fake.chats())
     assert first[0] == last[0] and last[1]["content"].startswith(first[1]["content"])
     assert [m["role"] for m in last] == ["system", "user", "assistant", "user", "assistant", "user"]
-    assert last[2]["content"] == "Yes."  # its [1] meant another numbering
+    assert last[2]["content"] == "Yes."  # its [1] referred to other passages
     assert last[-1]["content"].endswith("Question: What is best?")
 
 
@@ -148,7 +129,7 @@ def test_passages_fill_the_context(fake: OllamaServer) -> None:
 
 
 @pytest.mark.parametrize("room", [700, 900, 1500, 3000, 6000])
-def test_a_prompt_keeps_to_its_room(room: int) -> None:
+def test_a_prompt_fits_its_token_limit(room: int) -> None:
     history = [turn(f"Question {n}?", "An answer of some words [1]. " * 10) for n in range(8)]
     prompt = build_prompt("What is best?", [hit(n) for n in range(1, 40)], history, room)
     assert prompt.tokens <= room and prompt.context
@@ -187,7 +168,7 @@ def test_a_filled_context_is_an_error(fake: OllamaServer, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("version", ["0.1.30", "0.3.14", "0.4.0", "0.12.6", "0.30.1", "0.31.0", "0.34.2", "0.0.0", ""])
-def test_a_cached_prompt_is_no_false_alarm(fake: OllamaServer, version: str) -> None:
+def test_a_cached_prompt_does_not_count_as_truncated(fake: OllamaServer, version: str) -> None:
     fake.version = version
     for _ in range(3):
         assert run(fake)[-1].text == "Yes [1]."
@@ -207,7 +188,7 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_no_passage_can_leave_its_delimiters(text: str) -> None:
+def test_a_passage_cannot_close_its_delimiters(text: str) -> None:
     prompt = build_prompt("Q?", [hit(1, text, title=text), hit(2)], (), 4000)
     content = prompt.messages[1]["content"]
     lines = content.split("\n")
@@ -222,13 +203,13 @@ def test_no_passage_can_leave_its_delimiters(text: str) -> None:
     assert text not in prompt.messages[0]["content"]
 
 
-def test_ordinary_text_stays_as_it_is() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     for text in ("p < 0.05 and x<y", "a <b, c", "[MASK] tokens", "[0.85, 0.9]", "5 > 3", "List[int]"):
         assert escape_markup(text) == text
         assert f"Abstract: {text}\n" in format_passage(1, "T", text)
 
 
-def test_the_estimate_is_high() -> None:
+def test_the_token_estimate_is_high() -> None:
     assert estimate_tokens("The quick brown fox jumps over the lazy dog.") >= 10
     assert estimate_tokens("85.3% (p<0.05)") >= 12
     assert estimate_tokens("大規模言語モデル") >= 8
@@ -247,7 +228,7 @@ def test_the_model_rewrites_a_follow_up_question(fake: OllamaServer) -> None:
     assert len(fake.chats()) == 1
 
 
-def test_without_a_usable_rewriting_the_rule_decides(fake: OllamaServer) -> None:
+def test_without_a_usable_rewrite_the_rules_make_the_query(fake: OllamaServer) -> None:
     history = (turn("What is LoRA?", "A method [1]."),)
     for reply in (["word " * 100], [""], ["<think>no end"]):
         fake.reply = list(reply)

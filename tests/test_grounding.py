@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from rag.encoders.numpy_bert import NumpyBertEncoder
 from rag.index.store import Index
-from rag.settings import Settings
 from rag.text.sentences import sentence_spans
 from rag.types import ABSTENTION, Paper
 from rag.verification.claims import Claim, encode_claims, is_claim, make_claim, strip_citations
@@ -26,11 +25,6 @@ from rag.verification.verifier import Verifier
 from tests.helpers_verification import IN_NO_PAPER, PARAPHRASE, RFT, model_draft, paper_named, verified
 
 NO_TOKENS = np.zeros((0, 4), np.float32)
-
-
-@pytest.fixture(scope="module")
-def index(settings: Settings) -> Index:
-    return Index.open(settings)
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +112,7 @@ def test_two_spellings_of_one_number_agree(sentence: str, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "in_source"),
-    [("87%", "85%"), ("3.5x", "3.4x"), ("4,523,001", "4523000"), ("7B", "70B"), ("ten", "12")],
+    ("number", "in_source"), [("87%", "85%"), ("3.5x", "3.4x"), ("4,523,001", "4523000"), ("7B", "70B"), ("ten", "12")]
 )
 def test_a_different_number_is_novel(number: str, in_source: str) -> None:
     claim = claim_without_tokens(f"The accuracy rises to {number} there.")
@@ -127,7 +120,7 @@ def test_a_different_number_is_novel(number: str, in_source: str) -> None:
     assert assess(claim, [source], [1]).novel_numbers == (number,)
 
 
-def test_names_are_found_in_any_spelling() -> None:
+def test_a_name_is_recognised_in_any_spelling() -> None:
     source = source_without_tokens("We train LLaVA 1.5 and GPT4 on ImageNet with low rank adaptation.")
     for sentence, novel in (
         ("They train LLaVA-1.5 on ImageNet", ()),
@@ -194,7 +187,7 @@ def test_an_unsupported_sentence_is_marked_or_removed(verifier: Verifier, papers
     assert [c.n for c in strict.citations] == [1] and "Removed 1 sentence" in " ".join(strict.notes)
 
 
-def test_a_strict_answer_that_loses_every_claim_abstains(verifier: Verifier, papers: list[Paper]) -> None:
+def test_a_strict_answer_without_a_supported_claim_is_an_abstention(verifier: Verifier, papers: list[Paper]) -> None:
     answer = verified(verifier, papers, f"{IN_NO_PAPER} [1].", strict=True)
     assert answer.abstained and answer.text == ABSTENTION and answer.citations == answer.sentences == ()
 
@@ -223,7 +216,7 @@ def test_a_quotation_is_its_own_evidence(verifier: Verifier, corpus: list[Paper]
         assert sentence.verdict == "supported" and sentence.evidence and sentence.evidence.text == sentence.text
 
 
-def test_guards_are_silent_on_the_sentences_of_the_corpus(
+def test_guards_accept_the_sentences_of_the_corpus(
     index: Index, queries: NumpyBertEncoder, corpus: list[Paper]
 ) -> None:
     # As claims: `Verifier` would recognise them as quotations.
@@ -253,7 +246,7 @@ def test_verdicts_of_single_sentences_are_those_of_the_answer(verifier: Verifier
 # --- papers outside the index ----------------------------------------------------------------------
 
 
-def test_a_paper_that_no_index_holds_is_encoded_in_windows(index: Index, queries: NumpyBertEncoder) -> None:
+def test_a_paper_outside_the_index_is_encoded_in_windows(index: Index, queries: NumpyBertEncoder) -> None:
     filler = "Gradient descent minimises the loss of a network on its training data. " * 80
     paper = Paper(paper_id="new", title="A title", abstract=f"{filler}{IN_NO_PAPER}.")
     source = EncodedSources(index, queries)(paper)

@@ -1,4 +1,4 @@
-"""Building, opening, upgrading and trusting an index."""
+"""Building, opening, upgrading and repairing an index."""
 
 from __future__ import annotations
 
@@ -93,14 +93,20 @@ def scores(retriever: HybridRetriever | Settings, question: str = QUESTIONS[0]) 
     return [(hit.paper.paper_id, round(hit.score, 5)) for hit in retriever.search(question).hits]
 
 
+def manifest_path(settings: Settings) -> Path:
+    """The manifest of the only version in the index, under its present or its former name."""
+    (path,) = settings.index_path.glob("*/*/*.json")
+    return path
+
+
 def edit_manifest(settings: Settings, **changes: Any) -> None:
-    path = next(current_version(settings.index_path).glob("*.json"))
+    path = manifest_path(settings)
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text that is embedded from now on."""
+    """Every text that is embedded during the test."""
     texts: list[str] = []
     watch_encoding(monkeypatch, texts.extend)
     return texts
@@ -165,6 +171,7 @@ def test_stored_tokens_are_the_models_own_projected(small: Settings, documents: 
     assert set(sentences.tolist()) == {-1, *range(len(record.sentences))} and sorted(sentences) == list(sentences)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("title", "abstracts"),
     [("A long paper", 14), ("A title without end " * 200, 1)],
@@ -191,7 +198,7 @@ def test_the_last_sentence_of_a_very_long_paper_is_found_by_dense_alone(
     assert longest + 2 <= 512, "the end of this passage is invisible to the encoder"
 
 
-def test_any_llama_index_user_can_open_the_collection(small: Settings) -> None:
+def test_llama_index_can_open_the_collection(small: Settings) -> None:
     from llama_index.core import VectorStoreIndex
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.vector_stores.chroma import ChromaVectorStore
@@ -207,11 +214,11 @@ def test_any_llama_index_user_can_open_the_collection(small: Settings) -> None:
 
     collection = client(current_version(small.index_path) / "chroma").get_collection(COLLECTION)
     store = ChromaVectorStore(chroma_collection=collection)
-    theirs = VectorStoreIndex.from_vector_store(store, embed_model=Embedding())
-    nodes = theirs.as_retriever(similarity_top_k=3).retrieve(QUESTIONS[0])
+    llama_index = VectorStoreIndex.from_vector_store(store, embed_model=Embedding())
+    nodes = llama_index.as_retriever(similarity_top_k=3).retrieve(QUESTIONS[0])
     index = Index.open(small)
-    ours = index.vectors.nearest(query_encoder().encode(QUESTIONS[0]), 3)
-    assert [n.node.node_id for n in nodes] == list(ours)
+    nearest = index.vectors.nearest(query_encoder().encode(QUESTIONS[0]), 3)
+    assert [n.node.node_id for n in nodes] == list(nearest)
     for node in nodes:
         (record,) = index.find([node.node.metadata["paper_id"]])
         assert node.node.ref_doc_id == record.paper.paper_id
@@ -231,8 +238,8 @@ def test_the_bindings_give_the_public_clients_answers(settings: Settings, querie
         (ids, distances), (public_ids, public_distances) = bindings.query(vector, 50), public.query(vector, 50)
         assert ids == public_ids
         np.testing.assert_allclose(distances, public_distances, atol=1e-6)
-        (got, vectors), (public_got, public_vectors) = bindings.get(ids[:9]), public.get(ids[:9])
-        assert got == public_got
+        (stored_ids, vectors), (public_stored_ids, public_vectors) = bindings.get(ids[:9]), public.get(ids[:9])
+        assert stored_ids == public_stored_ids
         np.testing.assert_allclose(np.asarray(vectors), public_vectors, atol=1e-7)
 
 
@@ -245,7 +252,7 @@ def test_distances_are_one_minus_the_cosine(settings: Settings, queries: NumpyBe
 
 
 @pytest.mark.parametrize("method", ["__init__", "get", "query"])
-def test_the_public_client_takes_over_when_the_bindings_misbehave(
+def test_the_public_client_replaces_bindings_that_fail(
     small: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     folder = current_version(small.index_path) / "chroma"
@@ -290,7 +297,7 @@ def test_the_bindings_are_not_used_with_a_chromadb_they_were_not_tested_with(
         ("weights", {"weights": "0" * 64, "weights_stamp": "0-0"}),
     ],
 )
-def test_an_index_made_otherwise_names_the_field_and_the_command(
+def test_a_mismatched_index_is_refused_with_the_field_and_the_command(
     small: Settings, field: str, changes: dict[str, Any]
 ) -> None:
     edit_manifest(small, **changes)
@@ -299,11 +306,12 @@ def test_an_index_made_otherwise_names_the_field_and_the_command(
     assert re.search(rf"\b{field}\b", caught.value.message) and "rag index" in caught.value.hint
 
 
-def test_touched_but_equal_weights_still_match(small: Settings) -> None:
+def test_equal_weights_with_another_time_stamp_still_match(small: Settings) -> None:
     edit_manifest(small, weights_stamp="0-0")
     assert len(scores(small)) == 5
 
 
+@pytest.mark.slow
 def test_the_command_that_a_mismatched_index_names_rebuilds_it(small: Settings, six: list[Paper]) -> None:
     before = scores(small)
     edit_manifest(small, schema=0)
@@ -319,6 +327,7 @@ def test_the_paths_are_recorded_without_a_new_version(small: Settings, six: list
     assert not embedded
 
 
+@pytest.mark.slow
 def test_papers_that_a_program_passes_are_not_recorded_as_the_packaged_corpus(
     small: Settings, user_papers: list[Paper]
 ) -> None:
@@ -330,18 +339,18 @@ def test_papers_that_a_program_passes_are_not_recorded_as_the_packaged_corpus(
 # --- corrupt files ---------------------------------------------------------------------------------
 
 
-def damaged_files() -> list[Any]:
+def corrupt_files() -> list[Any]:
     files = ["manifest.json", "papers.sqlite", "sentences.npy", "chroma/chroma.sqlite3", "chroma/*/data_level0.bin"]
     files += ["tokens.int8", "tokens.sentence.int16", "projection.npy", "chroma/*/header.bin"]
     files += ["bm25/stems.data.npy", "bm25/pairs.hashes.npy", "bm25/words.txt"]
     ways = ["removed", "emptied", "cut", "overwritten"]
     pairs = [(f, w) for f in files for w in ways]
-    silent = [("bm25/words.txt", "emptied"), ("bm25/words.txt", "cut")]  # fewer words to correct to, no more
+    silent = [("bm25/words.txt", "emptied"), ("bm25/words.txt", "cut")]  # spelling correction only knows fewer words
     return [pytest.param(f, w, id=f"{Path(f).name}-{w}") for f, w in pairs if (f, w) not in silent]
 
 
-@pytest.mark.parametrize(("file", "how"), damaged_files())
-def test_a_damaged_file_is_reported_by_name_or_does_not_matter(small: Settings, file: str, how: str) -> None:
+@pytest.mark.parametrize(("file", "how"), corrupt_files())
+def test_a_corrupt_file_is_reported_by_name_or_changes_nothing(small: Settings, file: str, how: str) -> None:
     expected = scores(small, MISSPELT)
     (path,) = current_version(small.index_path).glob(file)
     damage(path, how)
@@ -352,6 +361,7 @@ def test_a_damaged_file_is_reported_by_name_or_does_not_matter(small: Settings, 
         assert ("chroma" if file.startswith("chroma") else path.name.partition(".")[0]) in error.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["removed", "emptied", "cut", "overwritten"])
 def test_without_a_readable_pointer_the_index_is_rebuilt_from_its_papers(
     small: Settings, six: list[Paper], how: str
@@ -361,18 +371,14 @@ def test_without_a_readable_pointer_the_index_is_rebuilt_from_its_papers(
     with pytest.raises(IndexCorruptError, match="the version in use") as caught:
         Index.open(small)
     assert "rag index" in caught.value.hint
-    edit_newest_manifest(small, paths=None)
+    edit_manifest(small, paths=None)
     source = papers_to_index(small)
     assert list(source.papers) == six
     build_index(source.papers, small, paths=source.paths)
     assert scores(small) == before
 
 
-def edit_newest_manifest(settings: Settings, **changes: Any) -> None:
-    (path,) = settings.index_path.glob(f"{VERSIONS}/*/manifest.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
+@pytest.mark.slow
 def test_a_corrupt_index_is_replaced_by_a_rebuild(small: Settings, six: list[Paper]) -> None:
     before = scores(small)
     damage(current_version(small.index_path) / "papers.sqlite", "cut")
@@ -380,6 +386,7 @@ def test_a_corrupt_index_is_replaced_by_a_rebuild(small: Settings, six: list[Pap
     assert scores(small) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["manifest.json", "papers.sqlite", "chroma/chroma.sqlite3", "sentences.npy"])
 def test_building_over_a_corrupt_index_repairs_it_without_rebuild(small: Settings, six: list[Paper], file: str) -> None:
     before = scores(small)
@@ -400,7 +407,7 @@ def test_a_folder_of_something_else_is_left_alone(six: list[Paper], tmp_path: Pa
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()] == [name]
 
 
-def test_a_file_where_the_index_should_be_is_named(six: list[Paper], tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_index_folder_is_reported(six: list[Paper], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("x")
     for use in (Index.open, papers_to_index, lambda settings: build_index(six, settings)):
@@ -425,7 +432,8 @@ def test_only_new_and_changed_papers_are_embedded_and_removed_ones_go(
 ) -> None:
     old = {r.paper.paper_id: Index.open(small).sentence_vectors(r) for r in Index.open(small).records()}
     changed = replace(six[0], abstract=six[0].abstract + " Wholly new closing words.")
-    papers = [corpus[300], *six[4:0:-1], changed]  # one new, four kept in another order, one changed, six[5] removed
+    # One new, four unchanged in another order, one changed, six[5] removed.
+    papers = [corpus[300], *six[4:0:-1], changed]
     report = build_index(papers, small)
     assert (report.added, report.changed, report.removed, report.unchanged) == (1, 1, 1, 4)
     touched = f"{corpus[300].title}\n{corpus[300].abstract}\n{changed.title}\n{changed.abstract}"
@@ -444,6 +452,7 @@ def test_only_new_and_changed_papers_are_embedded_and_removed_ones_go(
     assert scores(small, "wholly new closing words")[0][0] == changed.paper_id
 
 
+@pytest.mark.slow
 def test_an_index_grown_step_by_step_answers_like_one_built_at_once(
     six: list[Paper], tmp_path: Path, small: Settings
 ) -> None:
@@ -473,13 +482,10 @@ def test_progress_counts_the_papers_to_embed(small: Settings, six: list[Paper], 
 # --- failures while writing ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device"), MemoryError()])
 def test_a_failed_build_leaves_the_index_in_use_and_nothing_else(
-    small: Settings,
-    six: list[Paper],
-    corpus: list[Paper],
-    monkeypatch: pytest.MonkeyPatch,
-    failure: BaseException,
+    small: Settings, six: list[Paper], corpus: list[Paper], monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     before, old = scores(small), current_version(small.index_path)
     calls = iter(range(100))
@@ -513,6 +519,7 @@ def test_a_second_writer_is_refused_and_readers_go_on(small: Settings, six: list
     assert build_index(six[:3], small).removed == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", [True, False], ids=["after-a-search", "before-its-first-search"])
 def test_an_open_reader_answers_from_its_version_while_a_new_one_is_swapped_in(
     small: Settings, six: list[Paper], used: bool
@@ -526,8 +533,8 @@ def test_an_open_reader_answers_from_its_version_while_a_new_one_is_swapped_in(
     assert six[5].paper_id not in dict(scores(small, six[5].title))
 
 
-def test_ids_and_texts_of_any_kind_survive(small: Settings, six: list[Paper]) -> None:
-    odd = [
+def test_ids_and_texts_of_any_kind_are_stored(small: Settings, six: list[Paper]) -> None:
+    unusual = [
         Paper(paper_id=paper_id, title=title, abstract=abstract)
         for paper_id, title, abstract in (
             ("a#1", "Hash # in the id", "Walrus tusks grow slowly."),
@@ -537,8 +544,8 @@ def test_ids_and_texts_of_any_kind_survive(small: Settings, six: list[Paper]) ->
             ("nul", "Nul", "before\x00after the zero byte."),
         )
     ]
-    report = build_index([*six, *odd], small)
-    assert report.added == 5 and Index.open(small).papers() == [*six, *odd]
+    report = build_index([*six, *unusual], small)
+    assert report.added == 5 and Index.open(small).papers() == [*six, *unusual]
     assert scores(small, "walrus tusks")[0][0] == "a#1"
     assert scores(small, "narwhals")[0][0] == "titleonly"
 
@@ -560,7 +567,7 @@ def test_a_missing_index_names_the_command(tmp_path: Path, use: Callable[[Settin
 
 @pytest.fixture
 def old(small: Settings, user_papers: list[Paper]) -> Settings:
-    """Settings on a user's index as the version before wrote it: schema 5."""
+    """Settings on a user's index as the previous version of rag wrote it: schema 5."""
     folder = small.index_path
     version = current_version(folder)
     (version / "bm25").rename(version / "lexical")
@@ -574,7 +581,7 @@ def old(small: Settings, user_papers: list[Paper]) -> Settings:
 
 @pytest.fixture
 def user_papers(small: Settings, six: list[Paper]) -> list[Paper]:
-    """The papers of `small`, and `small` changed to hold them, as a file of the user's that is gone now."""
+    """The papers of `small`, which is changed as if they came from a user's file that no longer exists."""
     version = current_version(small.index_path)
     with sqlite3.connect(version / "papers.sqlite") as papers:
         papers.execute("UPDATE papers SET sources = '[\"mine.jsonl\"]'")
@@ -605,12 +612,13 @@ def test_an_index_of_schema_5_is_upgraded_when_it_is_built(
     assert Index.open(old).papers() == user_papers[:5]
 
 
-def test_processes_that_open_an_old_index_at_once_upgrade_it_once(old: Settings) -> None:
+def test_readers_that_open_an_old_index_together_upgrade_it_once(old: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
         versions = set(pool.map(current_or_upgraded_version, [old.index_path] * 8))
     assert versions == {current_version(old.index_path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["manifest.Manifest.write", "folder._swap", "folder._sweep"])
 def test_an_upgrade_that_is_killed_leaves_a_usable_index(old: Settings, user_papers: list[Paper], step: str) -> None:
     script = (
@@ -646,7 +654,7 @@ def read_only(old: Settings, request: pytest.FixtureRequest) -> Iterator[Setting
 
 
 @pytest.mark.parametrize("read_only", [4], indirect=True)
-def test_a_read_only_index_of_another_schema_is_refused_for_its_schema(read_only: Settings) -> None:
+def test_a_read_only_index_of_another_schema_is_refused(read_only: Settings) -> None:
     with pytest.raises(IndexMismatchError, match="schema 4"):
         Index.open(read_only)
 
@@ -658,6 +666,7 @@ def test_an_old_index_that_cannot_be_written_says_what_to_do(read_only: Settings
     assert not (read_only.index_path / VERSIONS).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "schema", "writer"),
     [("old", 4, "an earlier version"), ("small", 7, "a later version"), ("small", 7, "rag 9.9")],
@@ -691,7 +700,7 @@ def test_an_empty_folder_gets_the_packaged_corpus(tmp_path: Path, corpus: list[P
     assert (source.papers, source.paths, source.notes) == (corpus, [], ())
 
 
-def test_what_a_killed_first_build_leaves_counts_as_an_empty_folder(tmp_path: Path) -> None:
+def test_a_folder_left_by_a_killed_first_build_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / LOCK).touch()
     (tmp_path / VERSIONS / "20260101" / "chroma").mkdir(parents=True)
     assert is_empty(tmp_path) and papers_to_index(Settings.of(index_dir=str(tmp_path))).paths == []
@@ -732,16 +741,16 @@ def claims_the_packaged_corpus(settings: Settings) -> None:
 
 
 def renamed_manifest(settings: Settings) -> None:
-    path = next(current_version(settings.index_path).glob("*.json"))
+    path = manifest_path(settings)
     path.rename(path.with_name("manifest-of-mine.json"))
 
 
-def damaged_manifest(settings: Settings) -> None:
-    damage(next(current_version(settings.index_path).glob("*.json")), "cut")
+def corrupt_manifest(settings: Settings) -> None:
+    damage(manifest_path(settings), "cut")
 
 
 def missing_manifest(settings: Settings) -> None:
-    next(current_version(settings.index_path).glob("*.json")).unlink()
+    manifest_path(settings).unlink()
 
 
 def missing_pointer(settings: Settings) -> None:
@@ -773,7 +782,7 @@ def other_columns(settings: Settings) -> None:
         without_paths,
         claims_the_packaged_corpus,
         renamed_manifest,
-        damaged_manifest,
+        corrupt_manifest,
         missing_manifest,
         missing_pointer,
         pointer_to_nowhere,

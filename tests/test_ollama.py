@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,8 @@ from rag.llm.ollama import OllamaClient
 from rag.llm.session import choose_model, think_value
 from rag.llm.transport import Timeouts
 from rag.settings import LLMSettings
-from tests.helpers_llm import client, closed_port, run
+from tests.helpers_llm import END, client, closed_port, line, run
 from tests.ollama_server import FakeModel, OllamaServer
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaServer]:
-    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
-    with OllamaServer() as server:
-        yield server
-
 
 # --- the address ---------------------------------------------------------------------------------------
 
@@ -70,13 +60,13 @@ def test_the_setting_takes_precedence_over_the_environment() -> None:
     assert str(server_address(LLMSettings(), {})) == "http://127.0.0.1:11434"
 
 
-def test_is_listening(fake: OllamaServer) -> None:
+def test_only_an_open_port_is_listening(fake: OllamaServer) -> None:
     assert is_listening(parse_host(fake.host), 5.0)
     assert not is_listening(parse_host(f":{closed_port()}"), 5.0)
     assert not is_listening(parse_host("no.such.host.invalid"), 5.0)
 
 
-def test_nothing_heavy_is_imported_to_look_for_a_server() -> None:
+def test_looking_for_a_server_imports_no_heavy_module() -> None:
     code = (
         "import sys, rag.answering.generative, rag.answering.rewriting, rag.llm.failures, rag.llm.transport\n"
         "from rag.llm.address import parse_host\n"
@@ -93,7 +83,7 @@ def test_nothing_heavy_is_imported_to_look_for_a_server() -> None:
 # --- the server and its models -------------------------------------------------------------------------
 
 
-def test_models_and_what_they_can_do(fake: OllamaServer) -> None:
+def test_models_and_their_capabilities(fake: OllamaServer) -> None:
     fake.models["embed"] = FakeModel(["embedding"], 512, "bert")
     server = client(fake)
     assert server.version() == "0.34.2"
@@ -130,7 +120,7 @@ def test_the_first_capable_local_model_is_chosen(fake: OllamaServer) -> None:
         choose_model(server)
 
 
-def test_pull_adds_up_its_layers(fake: OllamaServer) -> None:
+def test_a_pull_adds_up_its_layers(fake: OllamaServer) -> None:
     steps = list(client(fake).pull("new"))
     assert [s.completed for s in steps] == sorted(s.completed for s in steps)
     assert (steps[-1].status, steps[-1].completed, steps[-1].total) == ("success", 120, 120)
@@ -139,7 +129,7 @@ def test_pull_adds_up_its_layers(fake: OllamaServer) -> None:
         list(client(fake).pull("nosuch"))
 
 
-def test_path_prefix_and_key(fake: OllamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_prefix_and_an_api_key_are_sent(fake: OllamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
     fake.prefix = "/ollama"
     monkeypatch.setenv("OLLAMA_API_KEY", "k")
     assert client(fake).version() == fake.version
@@ -160,23 +150,16 @@ def test_path_prefix_and_key(fake: OllamaServer, monkeypatch: pytest.MonkeyPatch
         (ModelInfo(name="m", capabilities=frozenset({"thinking"}), thinking=(False, "low")), "off", False),
     ],
 )
-def test_think(info: ModelInfo, wanted: str, sent: bool | str | None) -> None:
+def test_the_think_value_fits_the_model(info: ModelInfo, wanted: str, sent: bool | str | None) -> None:
     assert think_value(info, wanted) == sent
 
 
-def test_think_must_be_known() -> None:
+def test_an_unknown_think_setting_is_refused() -> None:
     with pytest.raises(SettingsError):
         LLMSettings(think="loud")
 
 
 # --- the wire ------------------------------------------------------------------------------------------
-
-
-def line(content: Any = "", **fields: Any) -> bytes:
-    return json.dumps({"message": {"role": "assistant", "content": content}} | fields, ensure_ascii=False).encode()
-
-
-END = line(done=True)  # as an old server ends: no done_reason, no counts
 
 
 @pytest.mark.parametrize(
@@ -197,7 +180,7 @@ def test_an_answer_in_any_form_of_stream(fake: OllamaServer, raw: list[bytes]) -
     assert draft.text == "Größe ✓ [1]." and draft.notes == ()
 
 
-def test_half_a_character_is_never_passed_on(fake: OllamaServer) -> None:
+def test_a_surrogate_pair_in_two_chunks_gives_valid_text(fake: OllamaServer) -> None:
     fake.raw = [b'{"message": {"content": "\\ud83d"}}\n{"message": {"content": "\\ude00 Yes [1]."}}\n', END]
     assert run(fake)[-1].text.encode().endswith(b"Yes [1].")
 
@@ -255,7 +238,7 @@ def test_model_info_of_any_form(fake: OllamaServer, value: Any) -> None:
     assert run(fake)[-1].text == "Yes [1]."
 
 
-def test_another_program_is_recognised(fake: OllamaServer) -> None:
+def test_a_server_of_another_program_is_recognised(fake: OllamaServer) -> None:
     fake.instead = {"/api/tags": {"error": "Unexpected endpoint or method."}}
     with pytest.raises(LLMUnavailableError, match="not as Ollama does"):
         run(fake)
@@ -280,7 +263,7 @@ def test_a_call_that_hangs_has_its_own_timeout_and_remedy(fake: OllamaServer) ->
         OllamaClient(parse_host(fake.host), Timeouts(call=0.05)).models()
 
 
-def test_unusual_paths_and_keys(fake: OllamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusual_paths_and_keys_are_sent(fake: OllamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", " ké\ny\n")
     fake.prefix = "/%C3%BC%20x"
     where = parse_host(fake.host.replace(fake.prefix, "/ü x/"))
@@ -288,7 +271,7 @@ def test_unusual_paths_and_keys(fake: OllamaServer, monkeypatch: pytest.MonkeyPa
     assert fake.headers[-1]["Authorization"].encode("latin-1").decode() == "Bearer kéy"
 
 
-def test_ipv6() -> None:
+def test_a_server_on_ipv6_is_reached() -> None:
     try:
         fake = OllamaServer(interface="::1")
     except OSError:

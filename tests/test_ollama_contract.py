@@ -1,4 +1,4 @@
-"""The fake server read by the official client: a second, independent reader of the protocol that the tests rely on."""
+"""The fake server against the official client, so that the other tests rely on the real protocol."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def client(fake: OllamaServer) -> ollama.Client:
     return ollama.Client(fake.host, trust_env=False)
 
 
-def test_list(client: ollama.Client) -> None:
+def test_list_returns_the_models(client: ollama.Client) -> None:
     first, second = client.list().models
     assert (first.model, second.model) == ("llama3.2:latest", "embed")
     assert first.size and first.modified_at and first.digest
     assert first.details and (first.details.parameter_size, first.details.quantization_level) == ("3.2B", "Q4_K_M")
 
 
-def test_show(client: ollama.Client) -> None:
+def test_show_returns_the_capabilities(client: ollama.Client) -> None:
     info = client.show("llama3.2")
     assert info.capabilities == ["completion"]
     assert info.modelinfo and info.modelinfo["llama.context_length"] == 32768
@@ -66,7 +66,7 @@ def test_loading_and_what_is_loaded(client: ollama.Client) -> None:
     assert client.ps().models == []
 
 
-def test_pull(client: ollama.Client, fake: OllamaServer) -> None:
+def test_pull_returns_its_progress(client: ollama.Client, fake: OllamaServer) -> None:
     steps = list(client.pull("new:1b", stream=True))
     assert steps[0].status == "pulling manifest" and steps[-1].status == "success"
     layers = {s.digest: (s.completed, s.total) for s in steps if s.digest}
@@ -98,7 +98,7 @@ def test_errors_have_a_status_and_a_text(
 
 
 @pytest.mark.parametrize("fault", ["400", "500", "503"])
-def test_faults_are_what_the_client_takes_for_them(client: ollama.Client, fake: OllamaServer, fault: str) -> None:
+def test_an_http_fault_is_a_response_error(client: ollama.Client, fake: OllamaServer, fault: str) -> None:
     fake.fault = fault
     with pytest.raises(ollama.ResponseError) as caught:
         client.chat("llama3.2", MESSAGES)

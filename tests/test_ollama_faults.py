@@ -1,13 +1,11 @@
-"""What happens if an Ollama server fails, hangs, drips, floods, or is closed from another thread."""
+"""An Ollama server that fails, hangs, or sends too slowly or too much, and a client closed from another thread."""
 
 from __future__ import annotations
 
-import json
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +17,9 @@ from rag.llm.address import parse_host
 from rag.llm.client import ChatRequest
 from rag.llm.ollama import OllamaClient
 from rag.llm.transport import Timeouts
-from rag.types import (
-    Delta,
-    Prompted,
-)
-from tests.helpers_llm import answerer, client, closed_port, run, search
+from rag.types import Delta, Prompted
+from tests.helpers_llm import END, answerer, client, closed_port, line, run, search
 from tests.ollama_server import FakeModel, OllamaServer
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[OllamaServer]:
-    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
-    with OllamaServer() as server:
-        yield server
-
-
-def line(content: Any = "", **fields: Any) -> bytes:
-    return json.dumps({"message": {"role": "assistant", "content": content}} | fields, ensure_ascii=False).encode()
-
-
-END = line(done=True)  # as an old server ends: no done_reason, no counts
-
 
 # --- faults --------------------------------------------------------------------------------------------
 
@@ -56,7 +36,7 @@ BEFORE_ANY_TEXT = [
 
 
 @pytest.mark.parametrize(("fault", "message"), BEFORE_ANY_TEXT)
-def test_faults_instead_of_an_answer(fake: OllamaServer, fault: str, message: str) -> None:
+def test_a_fault_instead_of_an_answer_is_an_error_with_a_hint(fake: OllamaServer, fault: str, message: str) -> None:
     fake.fault = fault
     with pytest.raises(LLMUnavailableError, match=message) as caught:
         run(fake)
@@ -71,18 +51,18 @@ def test_another_program_is_recognised_at_the_first_call(fake: OllamaServer, fau
         run(fake)
 
 
-def test_refused() -> None:
+def test_a_refused_connection_names_the_remedy() -> None:
     server = OllamaClient(parse_host(f":{closed_port()}"))
     with pytest.raises(LLMUnavailableError, match=r"No Ollama server answers at http://127.*ollama serve"):
         server.models()
 
 
-def test_no_such_host() -> None:
+def test_an_unknown_host_is_an_error() -> None:
     with pytest.raises(LLMUnavailableError, match="Cannot connect to http://no"):
         OllamaClient(parse_host("no.such.host.invalid")).models()
 
 
-def test_a_hang_before_the_first_byte(fake: OllamaServer) -> None:
+def test_a_server_that_hangs_before_the_first_byte_is_an_error(fake: OllamaServer) -> None:
     fake.fault = "hang"
     with pytest.raises(LLMUnavailableError, match=r"sent nothing for 0\.05 s.*RAG_FIRST_TOKEN_TIMEOUT"):
         run(fake, first_token_timeout=0.05)
@@ -100,7 +80,7 @@ def test_a_hang_before_the_first_byte(fake: OllamaServer) -> None:
         ("pause", r"sent nothing for 0\.05 s"),
     ],
 )
-def test_faults_in_mid_stream_keep_the_text_so_far(fake: OllamaServer, fault: str, message: str) -> None:
+def test_a_fault_in_mid_stream_keeps_the_text_so_far(fake: OllamaServer, fault: str, message: str) -> None:
     fake.fault = fault
     fake.reply = ["Method 1 wins ", "[1]", "."]
     events = []
@@ -219,7 +199,7 @@ def test_characters_at_which_httpx_splits_lines_stay_in_their_line(fake: OllamaS
     assert "".join(chunk.text for chunk in client(fake).chat(request())) == text
 
 
-def test_the_thinking_values_that_a_server_lists(fake: OllamaServer) -> None:
+def test_the_thinking_values_of_a_model_are_read(fake: OllamaServer) -> None:
     fake.models = {"m": FakeModel(["completion", "thinking"], thinking={"values": [False, "low", "high"]})}
     assert client(fake).show("m").thinking == (False, "low", "high")
     fake.models = {"m": FakeModel(["completion", "thinking"], architecture="gptoss")}
@@ -233,7 +213,7 @@ def test_any_text_can_be_asked(fake: OllamaServer) -> None:
 
 
 @pytest.mark.parametrize("host", ["[::1", "a..b", "http://[x]:1", "fe80::1%nosuch", "ftp://localhost:9", "ü" * 300])
-def test_impossible_addresses(host: str) -> None:
+def test_an_invalid_address_is_an_error_with_a_hint(host: str) -> None:
     with pytest.raises(LLMUnavailableError) as caught:
         OllamaClient(parse_host(host)).models()
     assert caught.value.hint and "\n" not in str(caught.value)

@@ -30,20 +30,20 @@ DUMPS = {
 
 
 def by_title(papers: list[Paper], title: str) -> Paper:
-    (found,) = [p for p in papers if p.title == title]
-    return found
+    (paper,) = [p for p in papers if p.title == title]
+    return paper
 
 
 # --- the packaged corpus ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DUMPS)
-def test_dump_is_byte_for_byte_the_published_one(name: str) -> None:
+def test_a_dump_is_byte_for_byte_the_published_one(name: str) -> None:
     assert sha256((packaged_corpus() / name).read_bytes()).hexdigest() == DUMPS[name][1]
 
 
 @pytest.mark.parametrize("name", DUMPS)
-def test_dump_holds_the_expected_number_of_records(name: str) -> None:
+def test_a_dump_holds_the_expected_number_of_records(name: str) -> None:
     problems: list[Problem] = []
     records = list(read_dump((packaged_corpus() / name).read_text(encoding="utf-8"), name, problems))
     assert (len(records), problems) == (DUMPS[name][0], [])
@@ -55,8 +55,8 @@ def test_621_records_merge_into_539_papers_that_keep_every_source(corpus: list[P
     ]
     assert len(records) == 621
     assert len(corpus) == len({p.paper_id for p in corpus}) == 539
-    appeared = {(make_paper_id(r.title), r.sources[0]) for r in records}
-    assert {(p.paper_id, source) for p in corpus for source in p.sources} == appeared
+    expected = {(make_paper_id(r.title), r.sources[0]) for r in records}
+    assert {(p.paper_id, source) for p in corpus for source in p.sources} == expected
     assert Counter(len(p.sources) for p in corpus) == {1: 476, 2: 47, 3: 13, 4: 3}
 
 
@@ -64,7 +64,7 @@ def test_77_papers_have_author_count_and_date(corpus: list[Paper]) -> None:
     assert sum(p.author_count is not None and p.date is not None for p in corpus) == 77
 
 
-def test_near_namesakes_stay_apart(corpus: list[Paper]) -> None:
+def test_papers_with_similar_titles_stay_apart(corpus: list[Paper]) -> None:
     suffix = "re-training with Representative Words Prediction for Ad-hoc Retrieval"
     prop, b_prop = by_title(corpus, f"PROP: P{suffix}"), by_title(corpus, f"B-PROP: Bootstrapped P{suffix}")
     assert (prop.date, b_prop.date) == ("2020-10-20", "2021-04-20")
@@ -92,17 +92,17 @@ def test_the_first_title_glued_to_subscribe_is_read(corpus: list[Paper]) -> None
     by_title(corpus, "A deep Natural Language Inference predictor without language-specific training data")
 
 
-def test_fields_have_the_lengths_the_grammar_promises(corpus: list[Paper]) -> None:
+def test_titles_are_short_and_abstracts_are_long(corpus: list[Paper]) -> None:
     assert max(len(p.title) for p in corpus) <= 174 and min(len(p.abstract) for p in corpus) >= 406
 
 
 def test_latex_and_accents_are_kept_for_display_and_folded_for_search(corpus: list[Paper]) -> None:
     for pattern in ('T\\"ULU', "TÜLU", "tulu 3"):
-        (found,) = find_papers(corpus, pattern)
-        assert found.title.startswith("TÜLU 3") and 'T\\"ULU 3' in found.abstract
+        (paper,) = find_papers(corpus, pattern)
+        assert paper.title.startswith("TÜLU 3") and 'T\\"ULU 3' in paper.abstract
 
 
-def test_an_exact_id_or_title_wins_over_titles_that_contain_it(corpus: list[Paper]) -> None:
+def test_an_exact_id_or_title_takes_precedence_over_titles_that_contain_it(corpus: list[Paper]) -> None:
     prop = next(p for p in corpus if p.title.startswith("PROP:"))
     assert find_papers(corpus, prop.paper_id) == [prop] == find_papers(corpus, prop.title.lower())
 
@@ -141,7 +141,7 @@ def test_folders_and_gzip_are_read_and_hidden_files_are_not(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("latin.txt", b"new\n\nTitle\ncaf\xe9", "latin.txt:4: not UTF-8"),
         ("cut.jsonl.gz", gzip.compress(b'{"title": "x"}' * 99)[:20], "gzip"),
@@ -150,11 +150,11 @@ def test_folders_and_gzip_are_read_and_hidden_files_are_not(tmp_path: Path) -> N
         ("short.txt", b"one\ntwo\n", "short.txt:1"),
     ],
 )
-def test_an_unreadable_file_is_named_in_one_error(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_an_unreadable_file_is_named_in_one_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError) as caught:
         read_papers([tmp_path / name])
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
@@ -237,5 +237,5 @@ def test_no_text_makes_the_json_reader_raise(text: str) -> None:
 
 @given(_title)
 def test_ids_are_stable_readable_and_the_same_for_every_spelling_of_a_title(title: str) -> None:
-    made = make_paper_id(title)
-    assert made == make_paper_id(f" {title}  ") and " " not in made and len(made) <= 60
+    paper_id = make_paper_id(title)
+    assert paper_id == make_paper_id(f" {title}  ") and " " not in paper_id and len(paper_id) <= 60

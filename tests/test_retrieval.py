@@ -1,4 +1,4 @@
-"""Hybrid retrieval: BM25, fusion, reranking, spelling, and what the caller gets."""
+"""Hybrid retrieval: BM25, fusion, reranking, spelling and the question."""
 
 from __future__ import annotations
 
@@ -30,12 +30,6 @@ QUESTIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def index(settings: Settings) -> Index:
-    """The whole index, open."""
-    return Index.open(settings)
-
-
 def tuned(assistant: Assistant, **changes: Any) -> HybridRetriever:
     """A retriever on the same open index with other settings."""
     retriever = assistant.configured(assistant.settings.replace(**changes)).retriever
@@ -48,21 +42,21 @@ def tuned(assistant: Assistant, **changes: Any) -> HybridRetriever:
 
 @pytest.fixture(scope="module")
 def reference(corpus: list[Paper]) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
-    """bm25s itself on the recipe of the issue: (scores over stems, scores over stem pairs)."""
+    """bm25s itself with the default settings: (scores over stems, scores over stem pairs)."""
 
-    def model(cut: Callable[[str], list[str]]) -> bm25s.BM25:
-        made = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
-        made.index([cut(p.title) * 2 + cut(p.abstract) for p in corpus], show_progress=False)
-        return made
+    def model(tokenise: Callable[[str], list[str]]) -> bm25s.BM25:
+        index = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+        index.index([tokenise(p.title) * 2 + tokenise(p.abstract) for p in corpus], show_progress=False)
+        return index
 
     def pairs_of(text: str) -> list[str]:
         return bigrams(terms(text))
 
     stems, pairs = model(terms), model(pairs_of)
 
-    def score(made: bm25s.BM25, tokens: list[str]) -> np.ndarray:
-        known = [t for t in tokens if t in made.vocab_dict]
-        return made.get_scores(known) if known else np.zeros(len(corpus), np.float32)
+    def score(index: bm25s.BM25, tokens: list[str]) -> np.ndarray:
+        known = [t for t in tokens if t in index.vocab_dict]
+        return index.get_scores(known) if known else np.zeros(len(corpus), np.float32)
 
     return lambda query: (score(stems, terms(query)), score(pairs, pairs_of(query)))
 
@@ -119,8 +113,8 @@ def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
     search = retriever.search(question, k=5)
 
     bm25 = index.bm25.scores(question, 0.1)
-    asked = assistant.encoder.encode(search.query)
-    cosine = {i: float(v @ asked / np.linalg.norm(v)) for i, v in passages.items()}
+    question_vector = assistant.encoder.encode(search.query)
+    cosine = {i: float(v @ question_vector / np.linalg.norm(v)) for i, v in passages.items()}
     top_passages = sorted(cosine, key=lambda i: -cosine[i])[:depth]
     records = {r.row: r for r in index.records()}
     owner = {i: row for row, r in records.items() for i in r.passage_ids}
@@ -131,8 +125,8 @@ def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
         sentences = index.sentence_vectors(records[row])
         last = max(len(sentences) - window, 0)
         means = [sentences[at : at + window].mean(axis=0) for at in range(last + 1)]
-        near = max(float(m @ asked / np.linalg.norm(m)) for m in means)
-        dense[row] = (1 - share) * best + share * near
+        window_cosine = max(float(m @ question_vector / np.linalg.norm(m)) for m in means)
+        dense[row] = (1 - share) * best + share * window_cosine
     top_dense, top_bm25 = max(dense.values()), max(bm25[row] for row in union)
     score = {row: w * dense[row] / top_dense + (1 - w) * bm25[row] / top_bm25 for row in union}
     expected = sorted(score, key=lambda row: -score[row])[:5]
@@ -144,7 +138,7 @@ def test_hits_are_the_best_of_the_exactly_scored_union_of_both_top_lists(
     assert [h.rank for h in search.hits] == [1, 2, 3, 4, 5]
 
 
-def test_scores_follow_from_the_scores_each_hit_shows(assistant: Assistant) -> None:
+def test_the_score_of_a_hit_follows_from_its_parts(assistant: Assistant) -> None:
     hits = tuned(assistant, dense_weight=0.7, late_interaction_weight=0.2).search(QUESTIONS[0], k=539).hits
     assert len(hits) > 500
     dense, bm25, late = (max(getattr(h, part) for h in hits) for part in ("dense", "bm25", "late_interaction"))
@@ -161,22 +155,22 @@ def test_late_interaction_is_the_weighted_mean_of_each_tokens_best_match(
     question = "forgetting in vision-language models"
     hit = assistant.search(question).hits[0]
     (record,) = index.find([hit.paper.paper_id])
-    asked = queries.encode_tokens(question)
-    ours = index.project(asked.vectors)
-    theirs = index.token_embeddings(record)
+    tokens = queries.encode_tokens(question)
+    question_tokens = index.project(tokens.vectors)
+    paper_tokens = index.token_embeddings(record)
     expected, total = 0.0, 0.0
-    for (start, end), state in zip(asked.offsets, ours, strict=True):
-        # The word around the token, which carries the weight.
+    for (start, end), token in zip(tokens.offsets, question_tokens, strict=True):
+        # The weight is that of the word around the token.
         word = next(w for w in re.finditer(r"\w+|\W", question) if w.start() <= start < w.end()).group()
         if stems := terms(word):
             weight = index.bm25.idf(stems[0])
-            expected += weight * max(float(state @ other) for other in theirs)
+            expected += weight * max(float(token @ other) for other in paper_tokens)
             total += weight
         assert end > start
     assert hit.late_interaction == pytest.approx(expected / total, abs=1e-5)
 
 
-def test_a_reranker_of_your_own_replaces_late_interaction(index: Index, assistant: Assistant) -> None:
+def test_a_custom_reranker_replaces_late_interaction(index: Index, assistant: Assistant) -> None:
     class ByTitleLength:
         def score(self, query: str, records: Sequence[Record]) -> list[float]:
             return [float(len(record.paper.title)) for record in records]
@@ -196,7 +190,7 @@ def test_the_passage_of_a_hit_is_the_best_part_of_its_abstract(assistant: Assist
         assert hit.passage.passage_id.rpartition("#")[0] == hit.paper.paper_id
 
 
-def test_either_side_alone_can_be_asked_for(assistant: Assistant) -> None:
+def test_bm25_and_dense_retrieval_work_alone(assistant: Assistant) -> None:
     bm25 = tuned(assistant, dense_weight=0.0, late_interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
     dense = tuned(assistant, dense_weight=1.0, late_interaction_weight=0.0).search(QUESTIONS[2], k=9).hits
     assert [h.bm25 for h in bm25] == sorted((h.bm25 for h in bm25), reverse=True)
@@ -258,10 +252,10 @@ def test_unknown_words_are_corrected_at_distance_one(assistant: Assistant, query
         "GPT4o ab12cdef",  # not letters only
         "which papers explain",  # question words
         "überhaupt",  # no ASCII word
-        "the winner of the spring contest",  # English words that the corpus happens not to use
+        "the winner of the spring contest",  # English words that are not in the corpus
     ],
 )
-def test_short_known_and_mixed_words_stay(assistant: Assistant, query: str) -> None:
+def test_short_known_and_mixed_words_are_not_corrected(assistant: Assistant, query: str) -> None:
     untouched = {"modl", *query.split()} - {"trainin"}
     assert untouched <= set(assistant.search(query).query.split()) | {"modl"}
     assert not {old for old, _ in assistant.search(query).corrections} & untouched
@@ -285,7 +279,7 @@ def test_an_oversized_question_is_a_usage_error(assistant: Assistant) -> None:
         assistant.search("a" * 1_000_000)
 
 
-def test_control_characters_become_spaces_and_the_rest_stays() -> None:
+def test_control_characters_become_spaces_and_other_characters_stay() -> None:
     assert clean_question("what\x00mitigates\r\n\tforgetting\u202e?") == "what mitigates forgetting ?"
     assert clean_question("ما الذي 🔥 é\u0301") == "ما الذي 🔥 é\u0301"
 

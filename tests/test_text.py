@@ -11,7 +11,7 @@ from rag.text.sentences import sentence_spans
 from rag.text.terms import bigrams, content_words, fold, mask_latex, stem_all, terms, words
 from rag.types import Paper
 
-# Text with more of what folding and cutting look at than chance would give.
+# Random text, and text rich in the characters that folding and sentence splitting treat specially.
 texts = st.text() | st.text(alphabet="aB1 .!?…。\n\t\\\"'{}[]()$`*-|:éÜßİ\u0301\u200b\u202e＼", max_size=60)
 
 
@@ -60,7 +60,7 @@ def test_terms_are_stems_without_stopwords_and_question_words() -> None:
         ("\\textit{agnostic} method", [("agnostic", "agnost"), ("method", "method")]),
     ],
 )
-def test_content_words_point_at_what_was_written(text: str, words: list[tuple[str, str]]) -> None:
+def test_content_words_have_the_offsets_of_the_original_text(text: str, words: list[tuple[str, str]]) -> None:
     assert [(text[a:b], stem) for a, b, stem in content_words(text)] == words
     assert terms(text) == [stem for _, stem in words]
 
@@ -79,9 +79,9 @@ def test_a_cleaned_question_has_no_control_character(text: str) -> None:
 
 @given(st.text())
 def test_printable_keeps_the_length_and_drops_terminal_controls(text: str) -> None:
-    shown = printable(text)
-    assert len(shown) == len(text)
-    assert not set(shown) & {"\x1b", "\x07", "\x00", "\x9b", "\u202e", "\r"}
+    cleaned = printable(text)
+    assert len(cleaned) == len(text)
+    assert not set(cleaned) & {"\x1b", "\x07", "\x00", "\x9b", "\u202e", "\r"}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_printable_keeps_the_length_and_drops_terminal_controls(text: str) -> No
         ["A tail without a stop"],
     ],
 )
-def test_sentences_are_cut_where_a_reader_would(sentences: list[str]) -> None:
+def test_text_is_split_into_the_sentences_a_reader_sees(sentences: list[str]) -> None:
     joint = "\n" if sentences[0].endswith(":") else "" if "。" in sentences[0] else " "
     text = joint.join(sentences)
     assert [text[a:b] for a, b in sentence_spans(text)] == sentences
@@ -114,7 +114,7 @@ def assert_spans_cover(text: str) -> None:
 
 
 @given(texts)
-def test_sentence_spans_are_ordered_apart_and_cover_all_text(text: str) -> None:
+def test_sentence_spans_are_ordered_disjoint_and_cover_all_text(text: str) -> None:
     assert_spans_cover(text)
 
 
@@ -130,6 +130,6 @@ def test_masking_latex_keeps_every_offset(text: str) -> None:
     assert all(a in (b, "\u200b", " ") for a, b in zip(plain, text, strict=True))
 
 
-def test_masked_text_reads_as_the_word_it_means() -> None:
+def test_masked_latex_reads_as_the_intended_word() -> None:
     for text, meant in (('T\\"ULU 3', "TULU 3"), ("Sabi\\'a-2", "Sabia-2"), ("\\textit{10\\%}", "10%")):
         assert mask_latex(text).replace("\u200b", "") == meant

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -502,21 +501,21 @@ def test_axe_finds_nothing_serious(visit: Callable[..., Page], look: dict[str, A
     if "viewport" in look:
         look = {"viewport": dict(zip(("width", "height"), look["viewport"], strict=True))}
     page = visit(reduced_motion="reduce", **look)
-    found = violations(page)
+    problems = violations(page)
     ask(page)
-    found += violations(page)
+    problems += violations(page)
     settings_panel(page)
-    found += violations(page)
+    problems += violations(page)
     page.get_by_role("button", name="Close the settings").click()
     page.get_by_role("tab", name="Papers").click()
     page.locator("#list li button").first.click()
     expect(page.locator("#paper")).to_be_visible()
-    assert found + violations(page) == []
+    assert problems + violations(page) == []
 
 
 def violations(page: Page) -> list[tuple[str, str]]:
-    found = Axe().run(page).response["violations"]
-    return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+    results = Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"]) for v in results if v["impact"] in ("serious", "critical")]
 
 
 def test_on_a_phone_and_in_the_dark(visit: Callable[..., Page]) -> None:
@@ -620,8 +619,8 @@ def test_programs_ask_and_search(app: Any, ollama: OllamaServer) -> None:
     assert set(named) == {"/ask", "/search"}
     answer = client.predict(question="What mitigates forgetting?", mode="extractive", api_name="/ask")
     assert answer["mode"] == "extractive" and answer["citations"] and answer["sentences"][0]["verdict"]
-    found = client.predict(question="catastrophic forgetting", k=3, api_name="/search")
-    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
+    result = client.predict(question="catastrophic forgetting", k=3, api_name="/search")
+    assert [hit["rank"] for hit in result["hits"]] == [1, 2, 3]
     with pytest.raises(Exception, match="empty"):
         client.predict(question=" ", api_name="/search")
     with pytest.raises(Exception, match="no mode 'magic'"):
@@ -651,8 +650,8 @@ def test_models_ask_and_search(assistant: Assistant) -> None:
             asked = {"question": "What mitigates forgetting?", "mode": "extractive"}
             answer = json.loads((await session.call_tool("ask", asked)).content[0].text)
             assert answer["mode"] == "extractive" and answer["citations"]
-            found = json.loads((await session.call_tool("search", {"question": "forgetting", "k": 2})).content[0].text)
-            assert len(found["hits"]) == 2
+            result = json.loads((await session.call_tool("search", {"question": "forgetting", "k": 2})).content[0].text)
+            assert len(result["hits"]) == 2
             assert "empty" in (await session.call_tool("ask", {"question": " "})).content[0].text
 
     running = launch(assistant, mcp=True, wait=False)
@@ -705,20 +704,3 @@ def test_ctrl_c_ends_it(index_dir: Path) -> None:
             assert process.wait(60) == 0
         finally:
             process.kill()
-
-
-@pytest.mark.slow
-def test_it_serves_within_five_seconds_of_one_core(index_dir: Path) -> None:
-    """From a new process to the first page, in processor time, because the clock of a busy machine proves nothing."""
-    code = """
-import time, urllib.request
-from rag import Assistant
-from ui import launch
-app = launch(Assistant.open, wait=False)
-assert urllib.request.urlopen(app.local_url).status == 200
-print("seconds", time.process_time())
-"""
-    environment = os.environ | {"RAG_INDEX_DIR": str(index_dir)}
-    command = [sys.executable, "-c", code]
-    out = subprocess.run(command, check=True, env=environment, capture_output=True, text=True, timeout=120).stdout
-    assert float(out.rsplit("seconds", 1)[1]) < 5

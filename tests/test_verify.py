@@ -1,4 +1,4 @@
-"""Abstention, `rag verify`, `--explain`, `--bib`: what the verdicts are used for."""
+"""Uses of the verdicts: external text, `rag verify`, `--explain`, `--bib` and abstention."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_citations_are_resolved_by_title_in_every_form(assistant: Assistant, rft
     assert [answer.context[n - 1] for n in sentence.citations] == [rft]
 
 
-def test_a_title_with_a_typo_is_found_and_an_unknown_one_named(assistant: Assistant, rft: Paper) -> None:
+def test_a_title_with_a_typo_is_resolved_and_an_unknown_title_is_reported(assistant: Assistant, rft: Paper) -> None:
     text = (
         f"{PARAPHRASE} [1]. {IN_NO_PAPER} [2].\n\n"
         f"[1] {rft.title.replace('Naturally', 'Naturaly')}\n[2] Fish of the South"
@@ -85,14 +85,14 @@ def test_verify_prints_verdicts_and_exits_4_if_one_is_bad(cli: Callable[..., Run
 
 
 @pytest.mark.parametrize("text", ["", " \n\n"])
-def test_nothing_to_verify_is_a_usage_error(cli: Callable[..., Run], text: str) -> None:
+def test_an_empty_text_is_a_usage_error(cli: Callable[..., Run], text: str) -> None:
     run = cli("verify", "-", stdin=text)
     assert run.code == USAGE and run.err.count("\n") == 1 and run.out == ""
 
 
 def test_an_answer_of_rag_verifies_as_external_text(cli: Callable[..., Run]) -> None:
-    asked = cli("ask", "what mitigates forgetting?", "--mode", "extractive")
-    run = cli("verify", "-", "--json", stdin=asked.out)
+    answer = cli("ask", "what mitigates forgetting?", "--mode", "extractive")
+    run = cli("verify", "-", "--json", stdin=answer.out)
     assert run.code == 0, run.out
     assert {s["verdict"] for s in run.json["sentences"]} <= {"supported", "not_a_claim"}
 

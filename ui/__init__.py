@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Event
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from rag.errors import UsageError
@@ -60,8 +60,8 @@ def launch(
         print(f"rag ui: {app.local_url} (Ctrl-C ends it)", flush=True)
         if mcp:
             print(f"MCP: {app.local_url}gradio_api/mcp/", flush=True)
-        if wait:
-            Event().wait()
+        while wait:
+            sleep(1)  # in turns: an interrupt that comes just before a single endless wait would not end it
     except KeyboardInterrupt:
         app.close(verbose=False)
     return app

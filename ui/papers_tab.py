@@ -33,8 +33,8 @@ class PapersTab:
         inputs = [*filters, page.chosen]
         listen(gr.on, changes, self.browse, inputs=inputs, outputs=page.paper_list, trigger_mode="always_last")
         for html in (page.paper_list, page.paper):
-            shown = listen(html.choose, self.show_paper, outputs=[page.paper, page.chosen])
-            shown.then(None, js="() => window.ragShowPaper()")
+            selected = listen(html.choose, self.show_paper, outputs=[page.paper, page.chosen])
+            selected.then(None, js="() => window.ragShowPaper()")
             listen(html.question, self.ask_about, outputs=[page.question, page.tabs]).then(None, js=FOCUS)
 
     def browse(self, query: str, dump: str, since: str, until: str, chosen: str) -> str:

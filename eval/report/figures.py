@@ -1,4 +1,4 @@
-"""What all reports share: the verdict in one line, and how figures are written."""
+"""Shared by all reports: the verdict in one line, and the format of figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def verdict(log: EvalLog) -> str:
 
 
 def subtitle(log: EvalLog) -> str:
-    """What was asked, and of which corpus, in one line."""
+    """The number of questions and the corpus, in one line."""
     asked, total = log.questions.asked, log.questions.total
     count = f"All {total} questions" if log.is_complete else f"{asked} of {total} questions"
     when = log.created[:16].replace("T", " ")

@@ -1,4 +1,4 @@
-"""report.html: one file without network access, fonts, or scripts from elsewhere."""
+"""report.html: one self-contained file that loads nothing from the network."""
 
 from __future__ import annotations
 

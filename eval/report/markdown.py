@@ -100,5 +100,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _md(text: str) -> str:
-    """`text` on one line, with markup escaped: models and papers write anything."""
+    """`text` on one line, with markup escaped: the texts of models and papers are not trusted."""
     return re.sub(r"([|`*_\\])", r"\\\1", escape(" ".join(text.split()), quote=False))

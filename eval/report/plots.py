@@ -1,4 +1,4 @@
-"""The plots of report.html, as SVG. They are drawn in colours that stand for the page's own, for light and dark."""
+"""The plots of report.html, as SVG. Each colour is replaced by a CSS variable, for the light and the dark page."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def accuracy_by_type(runs: Sequence[EvalRun]) -> str:
 
 
 def _bars(axes: Axes, known: Sequence[tuple[float, Estimate]], height: float, colour: str, label: str) -> None:
-    places = [y for y, _ in known]
+    positions = [y for y, _ in known]
     figures = [(e.value or 0.0, e.low or 0.0, e.high or 0.0) for _, e in known]
     values = [value for value, _, _ in figures]
-    reach = [[value - low for value, low, _ in figures], [high - value for value, _, high in figures]]
-    axes.barh(places, values, height, color=colour, label=label)
-    axes.plot(values, places, "|", color=colour, markersize=10, markeredgewidth=2)
-    axes.errorbar(values, places, xerr=reach, fmt="none", ecolor=_INK, elinewidth=1, capsize=2)
+    errors = [[value - low for value, low, _ in figures], [high - value for value, _, high in figures]]
+    axes.barh(positions, values, height, color=colour, label=label)
+    axes.plot(values, positions, "|", color=colour, markersize=10, markeredgewidth=2)
+    axes.errorbar(values, positions, xerr=errors, fmt="none", ecolor=_INK, elinewidth=1, capsize=2)
 
 
 def risk_coverage(runs: Sequence[EvalRun]) -> str:

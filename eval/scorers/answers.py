@@ -1,4 +1,4 @@
-"""Metrics of what was answered, and of when the assistant abstained."""
+"""Metrics of answers and of abstention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from eval.log import EvalSample, LoggedPaper
 from eval.metrics import key_fact_recall, source_precision, source_recall
 from rag.text.terms import words
 
-ENOUGH_FACTS = 0.5  # key-fact recall from which an answer counts as right
+ENOUGH_FACTS = 0.5  # least key-fact recall of a right answer
 
 
 def score(sample: EvalSample, papers: Mapping[str, LoggedPaper]) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ _METRICS = ("nDCG@10", "recall@5", "recall@10", "MRR@10", "hit@1")
 
 
 def score(sample: EvalSample, papers: Mapping[str, LoggedPaper]) -> dict[str, float | None]:
-    """The retrieval metrics of an answerable question. Acceptable papers are taken out of the ranking first."""
+    """The retrieval metrics of an answerable question. Acceptable papers are removed from the ranking first."""
     if not sample.answerable:
         return {}
     qrels = {sample.id: dict.fromkeys(paper_ids(sample.gold, papers), 1)}

@@ -45,7 +45,7 @@ def never_abstain(search: SearchResult) -> str:
 
 
 def missing_detail(question: str, abstracts: Iterable[str]) -> str | None:
-    """The experimental detail that `question` asks for and that none of `abstracts` mentions; None if there is none."""
+    """The experimental detail that `question` asks for, if none of `abstracts` mentions it; None otherwise."""
     asked_for = _ASKED_FOR.search(question)
     if asked_for is None:
         return None

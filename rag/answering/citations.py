@@ -52,9 +52,9 @@ _TAKES_NO_SPACE = re.compile(r"\s|[.,;:!?)\]]")
 class CitationNormalizer:
     """Turns every way of citing the papers 1 to `context_size` into [n], and removes citations of other numbers.
 
-    Left as they are: code in backticks, `x[1]`, intervals such as [0, 1], [0.85], [MASK], years, "(1) first",
+    It does not change code in backticks, `x[1]`, intervals such as [0, 1], [0.85], [MASK], years, "(1) first",
     "Equation (1)", powers such as 10². A parenthesis counts as a citation only at the end of a clause. The result does
-    not depend on how the text is chunked: what may still become a marker is held back.
+    not depend on how the text is chunked: text that may still become a marker is held back.
     """
 
     def __init__(self, context_size: int) -> None:

@@ -12,11 +12,11 @@ from rag.settings import AnsweringSettings
 from rag.types import ABSTENTION, AnswererEvent, Delta, Draft, Mode, SearchResult, Sentence, Turn
 
 # Weights of a sentence's late-interaction score, its share of the question's terms, its position and its paper's
-# score. An abstract opens with what was known before and goes on to what is new: later sentences answer more often.
+# score. An abstract begins with known work and continues with what is new, so later sentences answer more often.
 _LATE_INTERACTION, _COVERAGE, _POSITION, _PAPER = 0.6, 0.1, 0.1, 0.4
-_LENGTH_PENALTY = 0.02  # for every doubling of a sentence's length: a long one matches anything a little
+_LENGTH_PENALTY = 0.02  # for every doubling of a sentence's length: a long sentence matches every question a little
 _QUANTITY_BONUS = 0.1  # for a sentence with a figure in it, if the question asks for one
-_DUPLICATE_COSINE = 0.8  # above which two sentences say the same
+_DUPLICATE_COSINE = 0.8  # above which two sentences count as duplicates
 # A further sentence must score this share of the best one: if several approaches are asked for, and otherwise.
 _BROAD_RATIO, _NARROW_RATIO = 0.75, 0.90
 _NARROW_SENTENCES = 3
@@ -36,10 +36,10 @@ _BROAD = re.compile(
 
 
 class ExtractiveAnswerer:
-    """Quotes sentences of the papers found.
+    """Quotes sentences of the retrieved papers.
 
-    `abstain` gives the reason why the hits do not answer, if they do not; the default compares their answerability
-    with the settings' threshold.
+    `abstain` returns the reason to abstain, "" to answer. The default compares the answerability of the hits with the
+    threshold in the settings.
     """
 
     mode: Mode = "extractive"

@@ -1,4 +1,4 @@
-"""Answers that a language model writes from the papers found."""
+"""Answers that a language model writes from the retrieved papers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class GenerativeAnswerer:
             problem = "spent all its tokens on reasoning" if reply.has_reasoning else "wrote nothing"
             raise GenerationError(f"{model} {problem}.", "Raise answer_tokens, or use another model.")
         sentences = split_sentences(reply.text, len(prompt.context))
-        # A refusal that continues with a citation is an answer, whatever it says first.
+        # An answer that begins with a refusal but cites a paper is not an abstention.
         cited = any(sentence.citations for sentence in sentences)
         refusal = _refusal()
         yield Draft(

@@ -79,7 +79,7 @@ def build_prompt(question: str, hits: Sequence[Hit], history: Sequence[Turn], ro
 
 
 def format_passage(n: int, title: str, text: str) -> str:
-    """One passage as data: each part on one line, between delimiters that the text itself cannot contain."""
+    """One passage as data: each part on one line, between delimiters that the text cannot contain."""
     return f'<passage n="{n}">\nTitle: {_as_data(title)}\nAbstract: {_as_data(text)}\n</passage>'
 
 
@@ -94,7 +94,7 @@ def _as_data(text: str) -> str:
 
 
 def _task(question: str) -> str:
-    # The same around every question, so that a turn reads the same when it has become history.
+    # The same text surrounds every question, so that a turn stays the same when it becomes history.
     return f"Answer from the passages and cite them by number.\n\nQuestion: {escape_markup(question).strip()}"
 
 
@@ -109,12 +109,12 @@ def _fitting_passages(hits: Sequence[Hit], room: int) -> list[str]:
                 room -= tokens
                 break
         else:
-            break  # omitting this one but not the next would number them against the ranking
+            break  # skipping this one would break the numbering by rank
     return passages
 
 
 def _latest_turns(history: Sequence[Turn], room: int) -> tuple[list[tuple[str, str]], int]:
-    """The latest turns that fit, oldest first, without the citations of another numbering; and their tokens."""
+    """The latest turns that fit, oldest first, and their tokens. Their citations, numbered otherwise, are removed."""
     turns: list[tuple[str, str]] = []
     spent = 0
     for turn in reversed(history):

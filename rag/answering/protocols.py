@@ -1,4 +1,4 @@
-"""`Answerer`: what turns a search into an answer."""
+"""`Answerer`: the interface of a part that turns a search into a draft."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rag.types import AnswererEvent, Draft, Mode, SearchResult, Turn
 
 
 class Answerer(Protocol):
-    """Writes the answer to a question from what was found."""
+    """Writes the answer to a question from the retrieved papers."""
 
     @property
     def mode(self) -> Mode:

@@ -1,4 +1,4 @@
-"""BibTeX entries for papers, from what the corpus knows of them."""
+"""BibTeX entries for papers, from their metadata in the corpus."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rag.text.terms import words
 from rag.types import Paper
 
 _SPECIAL = re.compile(r"\\(?=[&%$#_{}])|[&%$#_{}~^\\]")
-_WRITTEN = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+_TEX_COMMANDS = {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
 
 def bibtex(paper: Paper) -> str:
-    """One @misc entry: key, title (capitals kept), and year and month where the corpus has a date."""
+    """One @misc entry: key, title (capitals kept), and year and month if the paper has a date."""
     title = _SPECIAL.sub(_escaped, printable(paper.title))
     fields = [("title", "{" + title + "}")]
     year, _, rest = (paper.date or "").partition("-")
@@ -26,15 +26,15 @@ def bibtex(paper: Paper) -> str:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """A special character in TeX's spelling; the backslash of one that is escaped already is left out."""
+    """A special character as TeX writes it. If it is already escaped, the backslash is dropped."""
     char = match.group()
     if char == "\\" and match.end() < len(match.string) and match.string[match.end()] in "&%$#_{}":
         return ""
-    return _WRITTEN.get(char, f"\\{char}")
+    return _TEX_COMMANDS.get(char, f"\\{char}")
 
 
 def key(paper: Paper) -> str:
-    """A citation key: the title's first telling word, the year, and the id's hash."""
+    """A citation key: the title's first word of four letters or more, the year, and the end of the id."""
     first = next((w for w in words(paper.title) if len(w) > 3), "paper")
     tail = re.sub(r"[^A-Za-z0-9]", "", paper.paper_id)[-4:]
     return f"{re.sub(r'[^a-z0-9]', '', first) or 'paper'}{(paper.date or '')[:4]}{tail}"

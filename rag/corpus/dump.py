@@ -10,8 +10,8 @@ from rag.corpus.records import Problem, make_paper_id
 from rag.types import Paper
 
 CRAWL_YEAR = 2025  # the year of the listing, for the dates it prints without one
-# A dump has no field names, so length tells its two fields apart: titles are at most 174 characters in
-# the corpus, abstracts at least 406.
+# A dump has no field names, so the reader separates titles from abstracts by length: in the corpus, titles have at
+# most 174 characters and abstracts at least 406.
 LONGEST_TITLE = 300
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _MONTH = "|".join(_MONTHS)
@@ -27,16 +27,16 @@ def read_dump(text: str, source: str, problems: list[Problem]) -> Iterator[Paper
     """Records of one listing dump, in order; malformed ones are appended to `problems`."""
     title, title_line = "", 0
     paper: Paper | None = None
-    header = True
+    in_header = True
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.strip().removeprefix("\ufeff")
         if not line or line == "·":
             continue
-        if header:
+        if in_header:
             if _HEADER.fullmatch(line):
                 continue
             line = line.removeprefix("Subscribe")  # one dump glues its first title to this word
-            header = False
+            in_header = False
         if match := _AUTHORS.fullmatch(line):
             if paper is None or title:
                 problems.append(Problem(source, number, "an author count that follows no abstract"))

@@ -1,4 +1,4 @@
-"""JSON lines with `title` and `abstract` or `text`, in the field names of BEIR (`_id`) or plain ones."""
+"""JSON lines with `title` and `abstract` or `text`, with the field names of BEIR (`_id`) or plain ones (`id`)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_jsonl(text: str, source: str, problems: list[Problem]) -> Iterator[Pape
 
 
 def _string(value: object) -> str:
-    """`value` as text. Raises ValueError for half a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    """`value` as text. Raises ValueError for a lone surrogate, which JSON can hold and UTF-8 cannot."""
     text = "" if value is None else str(value)
     text.encode()
     return text

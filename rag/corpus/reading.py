@@ -1,6 +1,6 @@
 """Papers from files: which files are read, by which reader, and how repeated papers are merged.
 
-A malformed record is returned as a `Problem` with its file and line, and reading goes on.
+A malformed record is returned as a `Problem` with its file and line, and reading continues.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def packaged_corpus() -> Path:
 def read_papers(paths: Iterable[Path]) -> tuple[list[Paper], list[Problem]]:
     """Papers of all files (folders are searched for .txt, .jsonl, .jsonl.gz), repeats merged.
 
-    Raises CorpusError for a path that is missing, unreadable or not UTF-8, and when no paper is found.
+    Raises CorpusError for a path that is missing, unreadable or not UTF-8, or if no paper is found.
     """
     problems: list[Problem] = []
     files = [file for path in paths for file in _files(path)]
@@ -55,30 +55,32 @@ def merge(records: Iterable[Paper]) -> list[Paper]:
     """One paper per id, in order of first appearance; sources united, missing metadata filled in."""
     merged: dict[str, Paper] = {}
     for paper in records:
-        seen = merged.get(paper.paper_id)
-        if seen is None:
+        earlier = merged.get(paper.paper_id)
+        if earlier is None:
             merged[paper.paper_id] = paper
             continue
         merged[paper.paper_id] = replace(
-            seen,
-            sources=tuple(dict.fromkeys(seen.sources + paper.sources)),
-            abstract=seen.abstract or paper.abstract,
-            date=seen.date or paper.date,
-            author_count=seen.author_count or paper.author_count,
-            votes=seen.votes if seen.votes is not None else paper.votes,
+            earlier,
+            sources=tuple(dict.fromkeys(earlier.sources + paper.sources)),
+            abstract=earlier.abstract or paper.abstract,
+            date=earlier.date or paper.date,
+            author_count=earlier.author_count or paper.author_count,
+            votes=earlier.votes if earlier.votes is not None else paper.votes,
         )
     return list(merged.values())
 
 
 def find_papers(papers: Iterable[Paper], pattern: str) -> list[Paper]:
-    """Papers whose id is `pattern`, else whose title or short name ("PROP" of "PROP: …") is, else whose
-    title holds every word of it."""
+    """The papers that `pattern` names: by id; else by title or short name ("PROP" of "PROP: …"); else by words.
+
+    In the last case, every word must occur in the title or the id.
+    """
     papers = list(papers)
     if exact := [p for p in papers if p.paper_id == pattern]:
         return exact
     if key := words(pattern):
-        for cut in ("\0", ":"):
-            if exact := [p for p in papers if words(p.title.partition(cut)[0]) == key]:
+        for separator in ("\0", ":"):  # the whole title, then the part before a colon
+            if exact := [p for p in papers if words(p.title.partition(separator)[0]) == key]:
                 return exact
     needles = fold(pattern).split()
     return [p for p in papers if all(needle in fold(p.title) or needle in p.paper_id for needle in needles)]

@@ -1,4 +1,4 @@
-"""Which encoder is used for what. A new kind of encoder is registered here."""
+"""The default encoders of documents and queries. Register a new kind of encoder here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def document_encoder(model: str, max_tokens: int) -> SentenceTransformerEncoder:
 
 
 def query_encoder(model: str, max_tokens: int, numpy: bool) -> TokenEncoder:
-    """The encoder of queries: the NumPy pass if the index says that it reproduces the model."""
+    """The encoder of queries: the NumPy pass if `numpy`, else sentence-transformers.
+
+    Raises EmbeddingModelError if the model cannot be loaded.
+    """
     return NumpyBertEncoder(locate(model), max_tokens) if numpy else SentenceTransformerQueryEncoder(model, max_tokens)
 
 

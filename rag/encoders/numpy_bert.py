@@ -70,7 +70,7 @@ class NumpyBertEncoder:
         return self._pooled(states), TokenEmbeddings(offsets=offsets, vectors=unit_rows(states[rows]))
 
     def is_vocabulary_word(self, word: str) -> bool:
-        """Whether the folded `word` is a single token: a word in use, and so no misspelling."""
+        """Whether the folded `word` is a single token: a common word, so not a misspelling."""
         return self.tokenizer.token_to_id(word) is not None
 
     def _tokenize(self, text: str) -> Any:
@@ -85,22 +85,22 @@ class NumpyBertEncoder:
         x = w("embeddings.word_embeddings.weight")[ids] + w("embeddings.position_embeddings.weight")[: len(ids)]
         x = self._norm(x + w("embeddings.token_type_embeddings.weight")[0], "embeddings.LayerNorm")
         for layer in range(self.layers):
-            at = f"encoder.layer.{layer}"
-            x = self._norm(x + self._attention(x, at), f"{at}.attention.output.LayerNorm")
-            hidden = _gelu(self._linear(x, f"{at}.intermediate.dense"))
-            x = self._norm(x + self._linear(hidden, f"{at}.output.dense"), f"{at}.output.LayerNorm")
+            block = f"encoder.layer.{layer}"
+            x = self._norm(x + self._attention(x, block), f"{block}.attention.output.LayerNorm")
+            hidden = _gelu(self._linear(x, f"{block}.intermediate.dense"))
+            x = self._norm(x + self._linear(hidden, f"{block}.output.dense"), f"{block}.output.LayerNorm")
         return x
 
-    def _attention(self, x: Vectors, at: str) -> Vectors:
+    def _attention(self, x: Vectors, block: str) -> Vectors:
         def split(part: str) -> Vectors:  # (n, dimension) -> (heads, n, dimension / heads)
-            return self._linear(x, f"{at}.attention.self.{part}").reshape(len(x), self.heads, -1).transpose(1, 0, 2)
+            return self._linear(x, f"{block}.attention.self.{part}").reshape(len(x), self.heads, -1).transpose(1, 0, 2)
 
         query, key, value = split("query"), split("key"), split("value")
         scores = (query / np.float32(sqrt(query.shape[-1]))) @ key.transpose(0, 2, 1)
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         mixed = scores @ value / scores.sum(axis=-1, keepdims=True)
-        return self._linear(mixed.transpose(1, 0, 2).reshape(len(x), -1), f"{at}.attention.output.dense")
+        return self._linear(mixed.transpose(1, 0, 2).reshape(len(x), -1), f"{block}.attention.output.dense")
 
     def _linear(self, x: Vectors, name: str) -> Vectors:
         y = x @ self._weight(f"{name}.weight").T

@@ -1,4 +1,4 @@
-"""What the program asks of an encoder. An encoder of your own implements these."""
+"""The interfaces of encoders. Implement them to replace the default encoders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Encoder(Protocol):
 
 
 class TokenEncoder(Encoder, Protocol):
-    """Encodes queries, and gives the embedding of each of their tokens."""
+    """Encodes queries, and embeds each of their tokens."""
 
     def encode_tokens(self, text: str) -> TokenEmbeddings:
         """The token embeddings of `text`."""
@@ -44,7 +44,7 @@ class TokenEncoder(Encoder, Protocol):
         ...
 
     def is_vocabulary_word(self, word: str) -> bool:
-        """Whether the folded `word` is a single token: a word in use, and so no misspelling."""
+        """Whether the folded `word` is a single token: a common word, so not a misspelling."""
         ...
 
 
@@ -55,7 +55,7 @@ class DocumentEncoder(Protocol):
     dimension: int
 
     def token_count(self, text: str) -> int:
-        """Tokens of `text`, without the special ones."""
+        """Number of tokens of `text`, without special tokens."""
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:

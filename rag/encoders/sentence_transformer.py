@@ -1,4 +1,4 @@
-"""Encoders on sentence-transformers: documents with any model, and queries with a model NumPy does not cover."""
+"""Encoders on sentence-transformers: documents with any model, queries with a model that NumPy does not cover."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH = 16
 
 
 class SentenceTransformerEncoder:
-    """Documents on the CPU, or whatever device sentence-transformers finds.
+    """Encodes documents on the device that sentence-transformers chooses.
 
     Raises EmbeddingModelError if `model` cannot be loaded.
     """
@@ -28,13 +28,13 @@ class SentenceTransformerEncoder:
         self.model: Any = _load(model)
         positions = getattr(getattr(self.model[0], "auto_model", None), "config", None)
         longest = int(getattr(positions, "max_position_embeddings", max_tokens) or max_tokens)
-        # The stock limit (256 for the default model) hides text although the positions go further.
+        # The stock limit (256 for the default model) cuts off text that the position embeddings cover.
         self.max_tokens = min(max_tokens, longest)
         self.model.max_seq_length = self.max_tokens
         self.dimension = int(self.model.get_embedding_dimension())
 
     def token_count(self, text: str) -> int:
-        """Tokens of `text`, without the special ones."""
+        """Number of tokens of `text`, without special tokens."""
         return len(self.model.tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
@@ -70,7 +70,7 @@ class SentenceTransformerEncoder:
 
 
 class SentenceTransformerQueryEncoder:
-    """Queries by sentence-transformers."""
+    """Encodes queries with sentence-transformers. Raises EmbeddingModelError if `model` cannot be loaded."""
 
     def __init__(self, model: str, max_tokens: int) -> None:
         self._documents = SentenceTransformerEncoder(model, max_tokens)
@@ -88,7 +88,7 @@ class SentenceTransformerQueryEncoder:
         return self.encode(text), self.encode_tokens(text)
 
     def is_vocabulary_word(self, word: str) -> bool:
-        """Whether the folded `word` is a single token: a word in use, and so no misspelling."""
+        """Whether the folded `word` is a single token: a common word, so not a misspelling."""
         return len(self._documents.model.tokenizer.tokenize(word)) == 1
 
 
@@ -104,7 +104,7 @@ def _load(model: str) -> Any:
     if Path(folder).is_dir():  # read on import: without it every load asks the hub first
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that spin while they wait take eight times as long beside any other busy process.
+    # By default, waiting threads spin, which makes encoding eight times slower if another process is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import logging
 
@@ -117,7 +117,7 @@ def _load(model: str) -> Any:
     torch.set_num_threads(os.cpu_count() or 1)
     try:
         return SentenceTransformer(folder, local_files_only=Path(folder).is_dir())
-    except Exception as error:  # the library raises many kinds for a bad name, path or network
+    except Exception as error:  # the library raises many types for a bad name, path or network
         reason = str(error).splitlines()[0][:200]
         raise EmbeddingModelError(
             f"Cannot load the embedding model {model!r}: {reason}",

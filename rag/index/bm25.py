@@ -1,7 +1,7 @@
 """BM25 over stems and stem bigrams: built by bm25s, saved as plain arrays, memory-mapped when read.
 
 bm25s computes the score of every term in every document when the index is built (eager scoring, Lù 2024), in
-compressed sparse columns. A query then only adds up columns, so that reading needs the arrays and not the library,
+compressed sparse columns. A query then only adds up columns, so reading needs only the arrays, not the library,
 which takes 0.2 s to import. Terms are found by a 64-bit hash in a sorted array: nothing is parsed at start.
 """
 
@@ -38,10 +38,10 @@ class _Postings:
     def column(self, term: str) -> slice:
         """Where the scores of `term` are in `_data` and `_rows`; empty if the corpus does not use it."""
         key = np.uint64(_hash(term))
-        at = int(np.searchsorted(self._hashes, key))
-        if at == len(self._hashes) or self._hashes[at] != key:
+        position = int(np.searchsorted(self._hashes, key))
+        if position == len(self._hashes) or self._hashes[position] != key:
             return slice(0, 0)
-        return slice(int(self._starts[at]), int(self._starts[at + 1]))
+        return slice(int(self._starts[position]), int(self._starts[position + 1]))
 
     def add_scores(self, query: Sequence[str], scores: NDArray[np.float32], weight: float) -> None:
         """Add the weighted scores of all `query` terms, repeats counted, to `scores` (papers,)."""
@@ -113,7 +113,7 @@ def _write_postings(folder: Path, name: str, documents: list[list[str]], k1: flo
     hashes = np.fromiter((_hash(term) for term in vocabulary), dtype=np.uint64, count=len(vocabulary))
     columns = np.fromiter(vocabulary.values(), dtype=np.int64, count=len(vocabulary))
     order = np.argsort(hashes, kind="stable")
-    # The columns are written in the order of their hashes, so that the place of a hash is the number of a column.
+    # The columns are written in the order of their hashes, so that the position of a hash is its column number.
     lengths = (starts[1:] - starts[:-1])[columns[order]]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     take = np.repeat(starts[:-1][columns[order]] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -133,7 +133,7 @@ def _scored(
     model: Any = bm25s.BM25(k1=k1, b=b, method="lucene")
     model.index(documents, show_progress=False)
     scores, vocabulary = model.scores, {term: column for term, column in model.vocab_dict.items() if term}
-    # Neither attribute is documented, so that another release may change them.
+    # Neither attribute is documented, so another release may change them.
     assert {"data", "indices", "indptr"} <= scores.keys(), "bm25s no longer keeps its scores as sparse columns"
     assert max(vocabulary.values()) < len(scores["indptr"]) - 1, "bm25s no longer numbers its columns by vocab_dict"
     return (

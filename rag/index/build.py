@@ -39,7 +39,7 @@ _PROBES = ("what mitigates forgetting?", 'T\\"ULU 3: 10% better?', "a " * 200, "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildReport:
-    """What a build did, in papers, and how many passages and sentences the index now holds."""
+    """The number of papers that a build added, changed, removed and left unchanged, and the size of the new index."""
 
     added: int
     changed: int
@@ -50,7 +50,7 @@ class BuildReport:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing had to be done."""
+        """Whether the index already held exactly these papers."""
         return not (self.added or self.changed or self.removed)
 
 
@@ -89,7 +89,7 @@ def build_index(
         except IndexCorruptError:
             if previous is None:
                 raise
-            # What was to be copied is corrupt, and can all be made again.
+            # The vectors to copy are corrupt: embed all papers again.
             return IndexBuilder(papers, encoder, manifest, None, progress).build(folder)
 
 
@@ -107,7 +107,7 @@ def _open_previous(folder: Path) -> Index | None:
 def _if_up_to_date(
     index: Index, papers: Sequence[Paper], settings: Settings, paths: list[str] | None
 ) -> BuildReport | None:
-    """The report of a build that has nothing to do but to record `paths`; None if it has more to do."""
+    """The report if at most `paths` must be recorded; None if papers must be indexed."""
     manifest = index.manifest
     if manifest.incompatibilities(settings) or index.papers() != list(papers):
         return None
@@ -129,19 +129,19 @@ def _manifest(
     """The manifest of the index to build; `passages` and `sentences` are counted later."""
     from rag import __version__
 
-    wanted = settings.index
+    index_settings = settings.index
     return Manifest(
         schema=SCHEMA,
-        embedding_model=wanted.embedding_model,
-        weights=weights_hash(locate(wanted.embedding_model)),
-        weights_stamp=weights_stamp(wanted.embedding_model),
+        embedding_model=index_settings.embedding_model,
+        weights=weights_hash(locate(index_settings.embedding_model)),
+        weights_stamp=weights_stamp(index_settings.embedding_model),
         dimension=encoder.dimension,
-        max_tokens=wanted.max_tokens,
-        numpy_queries=is_equivalent(encoder, wanted.embedding_model, _PROBES),
+        max_tokens=index_settings.max_tokens,
+        numpy_queries=is_equivalent(encoder, index_settings.embedding_model, _PROBES),
         chunking=CHUNKING,
-        bm25_k1=wanted.bm25_k1,
-        bm25_b=wanted.bm25_b,
-        title_repeat=wanted.title_repeat,
+        bm25_k1=index_settings.bm25_k1,
+        bm25_b=index_settings.bm25_b,
+        title_repeat=index_settings.title_repeat,
         corpus=hashlib.sha256("".join(paper.digest for paper in papers).encode()).hexdigest(),
         paths=paths,
         papers=len(papers),
@@ -155,7 +155,7 @@ def _manifest(
 
 @dataclass(slots=True, kw_only=True)
 class _Entry:
-    """What is known of one paper while a version is written."""
+    """One paper in the version that is being written; `first_token` and `tokens` are as in `Record`."""
 
     passages: Sequence[Bounds]
     sentences: Sequence[Bounds]
@@ -165,7 +165,7 @@ class _Entry:
 
 
 class IndexBuilder:
-    """Writes one version: papers that did not change bring their vectors from `previous`."""
+    """Writes one version; unchanged papers keep their vectors from `previous`."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class IndexBuilder:
         self._entries: dict[str, _Entry] = {}
 
     def build(self, folder: Path) -> BuildReport:
-        """Write the version into `folder` and make it the one in use; a failure leaves nothing of it."""
+        """Write the version into `folder` and make it the one in use; if this fails, it is removed."""
         with new_version(folder) as target:
             return self._write(target)
 
@@ -193,10 +193,10 @@ class IndexBuilder:
         projection = self._previous.projection if self._previous else random_projection(self._encoder.dimension)
         with TokenWriter(target, projection) as tokens:
             self._progress(0, len(to_embed))
-            for at in range(0, len(to_embed), BATCH):
-                batch = to_embed[at : at + BATCH]
+            for start in range(0, len(to_embed), BATCH):
+                batch = to_embed[start : start + BATCH]
                 self._embed(batch, writer, tokens)
-                self._progress(at + len(batch), len(to_embed))
+                self._progress(start + len(batch), len(to_embed))
             for paper in unchanged:
                 self._copy(self._old[paper.paper_id], tokens)
         passages = sum(len(entry.passages) for entry in self._entries.values())
@@ -223,7 +223,7 @@ class IndexBuilder:
         )
 
     def _passage_writer(self, target: Path, unchanged: set[str]) -> ChromaWriter:
-        """The writer of passages, on a copy of the previous collection without what changed."""
+        """The writer of passages, on a copy of the previous collection without the papers that changed or are gone."""
         if self._previous:
             copytree(self._previous.folder / chroma.FOLDER, target / chroma.FOLDER)
         writer = ChromaWriter(target / chroma.FOLDER)
@@ -232,7 +232,7 @@ class IndexBuilder:
         return writer
 
     def _embed(self, papers: Sequence[Paper], writer: ChromaWriter, tokens: TokenWriter) -> None:
-        """Embed the passages, tokens and sentences of `papers`, and write the first two."""
+        """Embed `papers`: write their passages and tokens, and keep their sentence vectors for `_write_sentences`."""
         sentences = [sentence_spans(paper.abstract) for paper in papers]
         passages = [passage_spans(p, spans, self._encoder) for p, spans in zip(papers, sentences, strict=True)]
         places = [(p, n, span) for p, spans in zip(papers, passages, strict=True) for n, span in enumerate(spans)]
@@ -247,17 +247,17 @@ class IndexBuilder:
             first = tokens.rows
             for start, _ in paper_passages:
                 tokens.add(paper, start, next(token_embeddings), paper_sentences)
-            own = [next(sentence_vectors) for _ in paper_sentences]
+            paper_vectors = [next(sentence_vectors) for _ in paper_sentences]
             self._entries[paper.paper_id] = _Entry(
                 passages=paper_passages,
                 sentences=paper_sentences,
-                vectors=np.asarray(own, dtype=np.float16).reshape(-1, self._encoder.dimension),
+                vectors=np.asarray(paper_vectors, dtype=np.float16).reshape(-1, self._encoder.dimension),
                 first_token=first,
                 tokens=tokens.rows - first,
             )
 
     def _copy(self, record: Record, tokens: TokenWriter) -> None:
-        """Take over the vectors of a paper that did not change."""
+        """Copy the vectors of an unchanged paper."""
         assert self._previous is not None
         first = tokens.rows
         tokens.add_rows(self._previous.quantised_tokens(record), self._previous.token_sentences(record))
@@ -270,7 +270,7 @@ class IndexBuilder:
         )
 
     def _write_sentences(self, target: Path) -> int:
-        """Write the vectors of all sentences in the order of the papers; how many there are."""
+        """Write the vectors of all sentences in the order of the papers, and return their number."""
         vectors = np.concatenate([self._entries[paper.paper_id].vectors for paper in self._papers])
         np.save(target / SENTENCES, vectors)
         return len(vectors)

@@ -1,4 +1,4 @@
-"""The Chroma collection of passages: written through llama-index, read with as little as possible.
+"""The Chroma collection of passages: written through llama-index, read with few imports.
 
 Writing uses llama-index's own `ChromaVectorStore`, so that any llama-index program can open the collection with
 `VectorStoreIndex.from_vector_store`. Reading uses `rag.index.chroma_bindings` for speed, and the public client if
@@ -27,9 +27,9 @@ FOLDER = "chroma"
 COLLECTION = "papers"
 _DATABASE = "chroma.sqlite3"
 # Exact rather than fast: recall@10 of 100,000 vectors is 0.996 by default and 0.999 with ef_search 200. In a small
-# corpus every vector is reached, so that the random levels of HNSW do not show.
+# corpus the search reaches every vector, so the random levels of HNSW do not change the result.
 _HNSW = {"hnsw": {"space": "cosine", "ef_search": 1000, "num_threads": 1}}
-_DELETED_AT_ONCE = 500
+_DELETE_BATCH = 500
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +53,7 @@ class ChromaReader:
             raise corrupt(folder / _DATABASE, "the file is missing")
         self._folder = self._source_folder = folder
         if not all(os.access(path, os.W_OK) for path in (folder, folder / _DATABASE)):
-            # Chroma writes to what it reads, so that a read-only index is read from a copy.
+            # Chroma writes to the files that it reads, so rag reads a read-only index from a copy.
             self._copy = tempfile.TemporaryDirectory(prefix="rag-", ignore_cleanup_errors=True)
             self._source_folder = _copy(folder, Path(self._copy.name))
         self._source: RustBindings | PublicClient
@@ -61,7 +61,7 @@ class ChromaReader:
             self._source = RustBindings(self._source_folder, COLLECTION)
         except Exception as error:  # a private API may raise anything
             self._use_public_client(error)
-        # Opens every file now: corruption shows, and the folder may be removed while this reader is in use.
+        # Open every file now: this detects corruption, and the folder may be removed while this reader is in use.
         self._call("query", np.eye(1, dimension, dtype=np.float32)[0], 1)
 
     def nearest(self, vector: Vectors, n: int) -> dict[str, float]:
@@ -99,7 +99,7 @@ class ChromaReader:
 
 
 class PublicClient:
-    """The same two calls by chromadb's public client."""
+    """`query` and `get` through chromadb's public client."""
 
     def __init__(self, folder: Path) -> None:
         self._collection = client(folder).get_collection(COLLECTION, embedding_function=None)
@@ -155,8 +155,8 @@ class ChromaWriter:
     def delete(self, ids: Sequence[str]) -> None:
         """Delete passages by id."""
         try:
-            for at in range(0, len(ids), _DELETED_AT_ONCE):
-                self._collection.delete(ids=list(ids[at : at + _DELETED_AT_ONCE]))
+            for start in range(0, len(ids), _DELETE_BATCH):
+                self._collection.delete(ids=list(ids[start : start + _DELETE_BATCH]))
         except Exception as error:
             raise corrupt(self._folder, error) from error
 

@@ -1,8 +1,7 @@
 """chromadb's Rust core without its Python package, whose import takes 0.6 s.
 
-The bindings are a private API of chromadb. `rag.index.chroma` therefore uses nothing of them but `query` and `get`
-of this class, a test compares both with the public client, and the public client replaces them if anything about
-them is unexpected.
+The bindings are a private API of chromadb. `rag.index.chroma` therefore uses only `query` and `get` of this
+class, a test compares both with the public client, and the public client replaces them if they fail.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _TENANT, _DATABASE = "default_tenant", "default_database"
 
 
 class UntestedVersionError(Exception):
-    """Another series of chromadb is installed than the one that was tested."""
+    """The installed chromadb does not belong to the tested release series."""
 
 
 class RustBindings:
@@ -53,4 +52,4 @@ class RustBindings:
 def _require_tested(site_packages: Path) -> None:
     """Raises UntestedVersionError. Looks at folder names, because importlib.metadata takes 30 ms to import."""
     if not any(site_packages.glob(f"chromadb-{TESTED}.*.dist-info")):
-        raise UntestedVersionError(f"chromadb {TESTED} is not what is installed in {site_packages}")
+        raise UntestedVersionError(f"{site_packages} does not hold chromadb {TESTED}")

@@ -19,7 +19,7 @@ PAPERS = "papers.sqlite"
 def require_index_folder(folder: Path) -> set[str]:
     """The names in `folder`; none if it is missing.
 
-    Raises IndexCorruptError if it is a file, cannot be read, or holds something else than an index.
+    Raises IndexCorruptError if it is a file, cannot be read, or holds something other than an index.
     """
     try:
         if folder.exists() and not folder.is_dir():
@@ -27,7 +27,7 @@ def require_index_folder(folder: Path) -> set[str]:
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     except OSError as error:
         raise _unreadable(folder, error) from error
-    # Other programs have folders called "versions" too, whose content must not be removed.
+    # Other programs also have folders called "versions"; rag must not remove their content.
     if not names & {CURRENT, LOCK} and not names <= {VERSIONS, OLD_VERSIONS}:
         raise IndexCorruptError(f"{folder} holds other files and no index.", "Choose an empty folder with --index.")
     return names
@@ -36,7 +36,7 @@ def require_index_folder(folder: Path) -> set[str]:
 def is_empty(folder: Path) -> bool:
     """Whether `folder` is missing, or holds nothing of an index, so that a new one may be built in it.
 
-    What a first build left behind when it was killed counts as nothing. Raises IndexCorruptError if `folder` is no
+    The remains of a killed first build do not count. Raises IndexCorruptError if `folder` is no
     index folder.
     """
     return CURRENT not in require_index_folder(folder) and not stored_versions(folder)
@@ -82,8 +82,8 @@ def _read_current(folder: Path) -> str:
 def new_version(folder: Path) -> Iterator[Path]:
     """A new version of the index in `folder`, for the caller to fill; the caller holds the write lock.
 
-    It becomes the version in use when the block ends, and the others are removed. If the block fails, nothing of
-    it stays.
+    It becomes the version in use when the block ends, and the others are removed. If the block fails, the
+    new version is removed.
     """
     # Later names sort after earlier ones.
     target = folder / VERSIONS / f"{strftime('%Y%m%d-%H%M%S', gmtime())}-{os.urandom(3).hex()}"
@@ -99,16 +99,16 @@ def new_version(folder: Path) -> Iterator[Path]:
 
 def _swap(folder: Path, name: str) -> None:
     """Make version `name` the one in use, by an atomic rename."""
-    draft = folder / f"{CURRENT}.new"
-    with draft.open("w", encoding="utf-8") as file:
+    temporary = folder / f"{CURRENT}.new"
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(name + "\n")
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(folder / CURRENT)
+    temporary.replace(folder / CURRENT)
 
 
 def _sweep(folder: Path, keep: Path) -> None:
-    """Remove the versions that are not in use; a file that is held open goes next time."""
+    """Remove the versions that are not in use; a file that is held open is removed next time."""
     for path in (folder / VERSIONS).iterdir():
         if path != keep:
             shutil.rmtree(path, ignore_errors=True)
@@ -117,7 +117,7 @@ def _sweep(folder: Path, keep: Path) -> None:
 
 @contextmanager
 def write_lock(folder: Path, timeout: float = 0.0) -> Iterator[None]:
-    """Be the only writer of `folder`, which is created if it is missing; wait up to `timeout` seconds for that.
+    """Hold the write lock of `folder`, which is created if it is missing; wait up to `timeout` seconds for the lock.
 
     Raises IndexLockedError if another process is writing, IndexWriteError if the folder cannot be written.
     """

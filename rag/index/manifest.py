@@ -63,14 +63,14 @@ class Manifest:
 
     def write(self, version: Path) -> None:
         """Write the manifest into the folder `version`; it replaces an older one atomically."""
-        draft = version / f"{MANIFEST}.new"
-        draft.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        draft.replace(version / MANIFEST)
+        temporary = version / f"{MANIFEST}.new"
+        temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        temporary.replace(version / MANIFEST)
 
     def incompatibilities(self, settings: Settings) -> list[tuple[str, Any, Any]]:
         """(field, in the index, in the settings) for every field that differs."""
         pairs = [(name, getattr(self, name), settings.value(name)) for name in _COMPARED]
-        differing = [(name, own, wanted) for name, own, wanted in pairs if own != wanted]
+        differing = [(name, indexed, wanted) for name, indexed, wanted in pairs if indexed != wanted]
         if not differing and self.weights_stamp != weights_stamp(self.embedding_model):
             weights = weights_hash(locate(self.embedding_model))
             if weights != self.weights:
@@ -80,7 +80,9 @@ class Manifest:
     def check(self, settings: Settings) -> None:
         """Raises IndexMismatchError, naming every field that differs and the command that rebuilds the index."""
         if differing := self.incompatibilities(settings):
-            fields = "; ".join(f"{name} is {own} in the index and {wanted} now" for name, own, wanted in differing)
+            fields = "; ".join(
+                f"{name} is {indexed} in the index and {wanted} now" for name, indexed, wanted in differing
+            )
             raise IndexMismatchError(
                 f"The index does not match the settings: {fields}.",
                 "Run `rag index` with the same settings, or name another folder with --index.",
@@ -119,7 +121,7 @@ def require_schema(record: dict[str, Any], version: Path, schema: int) -> None:
 
 
 def _writer(record: dict[str, Any]) -> str:
-    """Which version of the program wrote the manifest `record`, for a reader."""
+    """Which version of the program wrote the manifest `record`, as text for a message."""
     versions, schema = record.get("versions"), record["schema"]
     if isinstance(versions, dict) and "rag" in versions:
         return f"written by rag {versions['rag']}"

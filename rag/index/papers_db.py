@@ -75,8 +75,8 @@ class PapersDatabase:
         return [by_id[paper_id] for paper_id in paper_ids if paper_id in by_id]
 
     def _where(self, column: str, values: Sequence[object]) -> Iterator[Record]:
-        for at in range(0, len(values), _MAX_VARIABLES):
-            part = tuple(values[at : at + _MAX_VARIABLES])
+        for start in range(0, len(values), _MAX_VARIABLES):
+            part = tuple(values[start : start + _MAX_VARIABLES])
             yield from self._select(f"WHERE {column} IN ({','.join('?' * len(part))})", part)
 
     def _select(self, where: str, values: tuple[object, ...] = ()) -> Iterator[Record]:

@@ -1,7 +1,7 @@
 """Which papers `rag index` indexes: files that are named, those indexed before, or the packaged corpus.
 
-The packaged corpus is indexed only into an empty folder, and into an index of the packaged corpus. It never replaces
-papers of a user, whatever became of their files or of the index.
+The packaged corpus is indexed only into an empty folder, and into an index of the packaged corpus. It never replaces a
+user's papers, even if their files are gone or the index is damaged.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class PapersToIndex:
 
 
 def papers_to_index(settings: Settings, paths: Sequence[Path] = ()) -> PapersToIndex:
-    """The papers of `paths`; without any, what the index was built from, or the packaged corpus if it is empty.
+    """The papers of `paths`; if there are none, those of the files that the index was built from.
 
-    If what was indexed is gone or not known, the papers stored in the index are taken. Raises CorpusError if a file
-    cannot be read, IndexCorruptError if neither the files nor the stored papers can be.
+    An empty index gets the packaged corpus. If the indexed files are gone or not known, the papers stored in the
+    index are used. Raises CorpusError if a file cannot be read, IndexCorruptError if neither the files nor the stored
+    papers can be read.
     """
     folder = settings.index_path
     if paths:

@@ -49,7 +49,7 @@ class Index:
         """The index that the settings name; one of schema 5 is upgraded first.
 
         Raises IndexMissingError, IndexCorruptError, IndexMismatchError (it names what differs), or
-        IndexLockedError if another process is upgrading it for too long.
+        IndexLockedError if another process holds the write lock for too long.
         """
         version = current_or_upgraded_version(settings.index_path)
         manifest = Manifest.read(version)

@@ -1,8 +1,8 @@
 """The upgrade of an index of schema 5, which the previous version of the program wrote, without embedding anything.
 
 Schema 6 has the same content under other names: generations/NAME -> versions/NAME, passport.json -> manifest.json,
-lexical/ -> bm25/. The upgraded version is written beside the old one and swapped in, so that the index is usable
-whenever the process is killed.
+lexical/ -> bm25/. The upgraded version is written beside the old one and swapped in, so the index stays usable
+even if the process is killed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _is_old(version: Path) -> bool:
 
 
 def _link_or_copy(source: str, target: str) -> str:
-    """Link a file that is never written again, which takes no time and no space; copy Chroma's files."""
+    """Hard-link a file that is never written again, which takes no time or space; copy Chroma's files."""
     if Path(source).parts[-2] == _OLD_BM25 or Path(source).suffix in (".npy", ".int8", ".int16"):
         try:
             os.link(source, target)

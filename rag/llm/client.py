@@ -1,4 +1,4 @@
-"""`LLMClient`: what rag needs of a language-model server, and the values that it exchanges with one."""
+"""`LLMClient`: the interface of a language-model server, and the values that rag exchanges with one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullProgress:
-    """A step of a download, in bytes over all layers seen so far; both are 0 if there is nothing to count."""
+    """A step of a download; counts are bytes of all layers seen so far, 0 if the step downloads nothing."""
 
     status: str
     completed: int = 0

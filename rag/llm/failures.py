@@ -68,9 +68,9 @@ def from_exception(
         return LLMUnavailableError("Ollama sent a line that is not JSON.", hint)
     if isinstance(error, NotJSONError):
         return not_ollama(address, "the reply is not JSON")
-    if isinstance(error, ValueError):  # the package's types refuse it
+    if isinstance(error, ValueError):  # the package's types reject the reply
         return not_ollama(address, "the reply has an unknown form")
-    # What is left: OSError, and httpcore.ProtocolError if the reply is not HTTP or ends too early.
+    # The remaining errors: OSError, and httpcore.ProtocolError if the reply is not HTTP or ends too early.
     if connection.received and not exchange.responded and not isinstance(error, OSError):
         return not_ollama(address, "the reply is not HTTP")
     return connection_broken(address)
@@ -84,7 +84,7 @@ def _not_connected(error: Exception, address: Address, seconds: float) -> LLMUna
         return LLMUnavailableError(f"{address} did not accept a connection within {seconds:g} s.", hint)
     reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or _one_line(error)
     if address.scheme == "https" and "SSL" in type(error).__name__:
-        hint = "Check the https in OLLAMA_HOST; SSL_CERT_FILE names the certificates of your own authority."
+        hint = "Check the https in OLLAMA_HOST; if you use your own certificate authority, set SSL_CERT_FILE."
     return LLMUnavailableError(f"Cannot connect to {address}: {reason}.", hint)
 
 

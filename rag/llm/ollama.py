@@ -55,7 +55,7 @@ class OllamaClient:
         import httpx
 
         with self._exchange(replies.clean_version) as (_, exchange):
-            # The package has no call for it.
+            # The package has no method for this call.
             http = httpx.Client(
                 base_url=self._url, transport=cast("Any", exchange), trust_env=False, headers=_headers()
             )
@@ -97,7 +97,7 @@ class OllamaClient:
         )
 
     def pull(self, name: str) -> Generator[PullProgress, None, None]:
-        """Download model `name`; the parts that have come stay for the next try. Raises LLMUnavailableError."""
+        """Download model `name`; if the download ends early, the next call continues it. Raises LLMUnavailableError."""
         layers: dict[str, tuple[int, int]] = {}
         with closing(self._pull(name)) as steps:
             for step in steps:
@@ -138,7 +138,7 @@ class OllamaClient:
         return is_listening(self._address, timeout)
 
     def preload(self) -> None:
-        """Import the package on a thread of its own, so that the import overlaps with other work."""
+        """Import the package on another thread, so that the import overlaps with other work."""
         Thread(target=_import_package, name="import ollama", daemon=True).start()
 
     def close(self) -> None:
@@ -244,7 +244,7 @@ def _headers() -> dict[str, Any]:
 
 
 def _keep_alive(value: str) -> float | str | None:
-    """A number is seconds; Ollama takes text only with its unit."""
+    """A number of seconds as int, other text as it is, None if empty: Ollama accepts text only with a unit."""
     return int(value) if re.fullmatch(r"-?\d+", value) else value or None
 
 

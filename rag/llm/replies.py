@@ -1,6 +1,6 @@
 """Replies of an Ollama server, reduced to what rag reads, in types that the `ollama` package accepts.
 
-Old servers and proxies leave fields out, or fill them with something else; such a field counts as absent.
+Old servers and proxies omit fields or send other types; such a field counts as absent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def as_int(value: Any) -> int:
 
 
 def as_text(value: Any) -> str:
-    """`value` if it is text, else "". Half a surrogate pair, cut between two tokens, becomes "?"."""
+    """`value` if it is text, else "". A lone surrogate, from a pair cut between two tokens, becomes "?"."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 

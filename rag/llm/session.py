@@ -4,8 +4,8 @@ A server may truncate a prompt without saying so. Three measures detect that: th
 instead; the context is sized by a high estimate of the tokens; and the count of prompt tokens that the server reports
 is compared with what was sent, for servers before Ollama 0.12.6 and proxies that ignore the request. The meaning of
 that count has changed: the whole prompt in 0.4 to 0.29 and again since 0.31; without the cached part before 0.4 and
-in the first releases of 0.30; nothing for a fully cached prompt in the oldest. So a low count is proof only if the
-version counts cached tokens, and only if it is more than a fifth below the number of words, which no tokenizer
+in the first releases of 0.30; nothing for a fully cached prompt in the oldest. So a low count proves truncation only
+if the version counts cached tokens and the count is more than a fifth below the number of words, which no tokenizer
 reaches. A count that fills the context is proof on every version, because the context has room for the reply.
 """
 
@@ -150,11 +150,11 @@ def choose_model(client: LLMClient, wanted: str = "") -> ModelInfo:
     refusal: ModelRefusedError | None = None
     for model in client.models():
         if model.remote or not model.name:
-            continue  # a cloud model would send the question elsewhere: only if it is requested by name
+            continue  # a cloud model would send the question elsewhere, so it is used only if the user names it
         try:
             if (info := client.show(model.name)).can_answer:
                 return info
-        except ModelRefusedError as error:  # a broken model does not keep the others from answering
+        except ModelRefusedError as error:  # one broken model must not prevent the others from answering
             refusal = refusal or error
     raise refusal or LLMUnavailableError(
         f"The server at {client.address} has no model that can answer.",
@@ -163,7 +163,7 @@ def choose_model(client: LLMClient, wanted: str = "") -> ModelInfo:
 
 
 def think_value(info: ModelInfo, wanted: str) -> bool | str | None:
-    """What to send as `think` for the setting `wanted`: None if the model does not reason, else the nearest it accepts.
+    """The `think` to send for the setting `wanted`: the closest value that the model accepts, None if it cannot reason.
 
     A model whose reasoning cannot be turned off gets its lowest level.
     """

@@ -10,7 +10,7 @@ MESSAGE_TOKENS = 8  # what a chat template puts around one message
 def estimate_tokens(text: str) -> int:
     """Tokens of `text`, estimated high for every common tokenizer.
 
-    Letters and spaces count 3.5 to a token, digits and punctuation one each, other scripts two bytes each.
+    A token is 3.5 letters or spaces, one digit or punctuation mark, or two bytes of another script.
     """
     letters = sum(c.isascii() and (c.isalpha() or c == " ") for c in text)
     marks = sum(c.isascii() for c in text) - letters

@@ -1,7 +1,7 @@
 """What the `ollama` package and httpx lack, added as an httpx transport for one request: `Exchange`.
 
 - Deadlines for the whole wait: for a reply, for the first line of a stream and between two lines. A timeout of httpx
-  starts again with every byte, so a server that drips bytes would never be late.
+  restarts with every byte, so a server that sends single bytes would never time out.
 - Cancelling from another thread, also while a read waits.
 - Limits in bytes for a reply and for a line.
 - Fields of a request that the package does not know, and objects of a reply before its types drop fields.
@@ -166,7 +166,7 @@ class Exchange:
 
 
 class _Connection:
-    """The socket of one exchange, as httpcore's network backend and stream: with a deadline, and cancelled at will.
+    """The socket of one exchange, as httpcore's network backend and stream. It has a deadline and can be cancelled.
 
     httpcore passes its own timeouts, which are not used.
     """
@@ -182,7 +182,7 @@ class _Connection:
         self._lock = Lock()
 
     def extend(self, seconds: float) -> None:
-        """Begin another wait."""
+        """Start a new wait of `seconds`."""
         self.seconds, self._deadline = seconds, time.monotonic() + seconds
 
     def check(self) -> None:
@@ -251,10 +251,10 @@ class _Connection:
     def _until_deadline(self) -> socket.socket:
         self.check()
         assert self._socket
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        self._socket.settimeout(remaining)
         return self._socket
 
     def _shut_down(self) -> None:
@@ -270,7 +270,7 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 def _start(chunks: Iterable[bytes], limit: int) -> bytes:
-    """The first `limit` bytes, or a few more, without reading on."""
+    """The first `limit` bytes of `chunks`, or slightly more; the rest is not read."""
     data = bytearray()
     for chunk in chunks:
         data += chunk

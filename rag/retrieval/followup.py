@@ -14,7 +14,7 @@ from rag.types import SearchResult, Turn
 _ELLIPSIS = re.compile(
     r"\s*(?:(?:and|but|so|or|also|then)\b(?!\s+(?:is|are)\s+there)|(?:what|how) about\b|why not\b)", re.IGNORECASE
 )
-# Words that stand for something said before. "That" only where it is not a conjunction.
+# Words that refer to something said before. "That" counts only if it is not a conjunction.
 _POINTS_BACK = re.compile(
     r"\b(?:these|those|this|former|latter|aforementioned|same ones?)\b"
     r"|\bthat(?=\s*(?:[?.!,]|\Z|one\b|(?:paper|work|study|method|model|approach|technique|dataset|result|finding)s?\b))"
@@ -33,7 +33,7 @@ _GENERIC_WORDS = (
     "need needed better best worse much many work works fast faster summary summarize elaborate further "
     "please exactly specifically mean means happen else main key important contribution finding conclusion"
 )
-_MAX_CONTEXT_WORDS = 12  # a longer tail would drown the new question
+_MAX_CONTEXT_WORDS = 12  # more words would outweigh the new question
 # Of the development questions, 3 of 5 follow-ups without a pronoun differ by more than this, and 2 in 100 pairs of
 # unrelated questions.
 FOLLOWUP_MARGIN = 0.04
@@ -44,14 +44,14 @@ def search_with_history(
 ) -> SearchResult:
     """The search for `question`, contextualised if it needs the conversation.
 
-    Without a pronoun or the like to tell, both queries are searched, and the contextualised one is taken if papers
-    fit it clearly better. Raises what the retriever raises.
+    If no pronoun or similar word decides this, rag searches both queries and uses the contextualised one if papers
+    match it clearly better. Raises what the retriever raises.
     """
     query = retrieval_query(question, history)
     result = retriever.search(question, query=query, k=k)
-    if not history or query != question or (longer := contextualized_query(question, history)) == question:
+    if not history or query != question or (contextual := contextualized_query(question, history)) == question:
         return result
-    contextualized = retriever.search(question, query=longer, k=k)
+    contextualized = retriever.search(question, query=contextual, k=k)
     return contextualized if contextualized.answerability > result.answerability + FOLLOWUP_MARGIN else result
 
 
@@ -77,7 +77,7 @@ def needs_history(question: str) -> bool:
         return True
     pronoun = _PRONOUN.search(question)
     before = question[: pronoun.start()] if pronoun else ""
-    # "How does LoRA work, and what are its limits?" says itself what "its" means.
+    # "How does LoRA work, and what are its limits?" explains "its" itself.
     return pronoun is not None and not (_NEW_CLAUSE.search(before) and _names_subject(before))
 
 
@@ -93,11 +93,11 @@ def _names_subject(text: str) -> bool:
 
 def _content(text: str, seen: set[str]) -> list[str]:
     """The content words of `text`, as written, whose stems are not in `seen`; adds their stems to it."""
-    kept = []
+    content = []
     for token in re.findall(r"[^\s,;:?!()\"“”]+", text):
         parts = [word for word in words(token) if word not in STOPWORDS]
         stems = stem_all(parts)
         if parts and not all(stem in seen or stem in _generic_stems() for stem in stems):
-            kept.append(token.strip(".'’"))
+            content.append(token.strip(".'’"))
             seen.update(stems)
-    return kept
+    return content

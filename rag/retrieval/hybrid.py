@@ -47,7 +47,7 @@ class HybridRetriever:
     """Searches one open index.
 
     `encoder` replaces the encoder of the index's model. `reranker` replaces late interaction in the ranking;
-    hits carry their late-interaction score either way, because answerability rests on it.
+    hits have their late-interaction score either way, because answerability needs it.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class HybridRetriever:
         reranker: Reranker | None = None,
     ) -> None:
         self._index, self._settings = index, settings
-        self._given_encoder = encoder
+        self._replacement_encoder = encoder
         self._encode = lru_cache(maxsize=16)(self._encode_uncached)
         self._late_interaction = LateInteractionReranker(index, lambda text: self._encode(text)[1])
         self._reranker: Reranker = reranker or self._late_interaction
-        _ = index.vectors  # opened now: another version may take the folder's place before the first search
+        _ = index.vectors  # open it now: a build may replace this version before the first search
 
     @cached_property
     def encoder(self) -> TokenEncoder:
         """The encoder of queries, loaded on first use."""
         manifest = self._index.manifest
-        return self._given_encoder or query_encoder(
+        return self._replacement_encoder or query_encoder(
             manifest.embedding_model, manifest.max_tokens, manifest.numpy_queries
         )
 
@@ -102,16 +102,16 @@ class HybridRetriever:
             sentence_of, embeddings = self._index.token_sentences(record), self._index.token_embeddings(record)
             vectors = self._index.sentence_vectors(record)
             last = max(len(record.sentences) - 1, 1)
-            for at, ((start, end), vector) in enumerate(zip(record.sentences, vectors, strict=True)):
+            for i, ((start, end), vector) in enumerate(zip(record.sentences, vectors, strict=True)):
                 text = hit.paper.abstract[start:end]
                 covered = sum(weights.get(term, 0.0) for term in set(terms(text))) / total
                 sentences.append(
                     SentenceHit(
                         hit=hit,
                         span=Span(text=text, start=start, end=end),
-                        late_interaction=maxsim(query_tokens, embeddings[sentence_of == at]),
+                        late_interaction=maxsim(query_tokens, embeddings[sentence_of == i]),
                         coverage=covered,
-                        position=at / last,
+                        position=i / last,
                         vector=vector,
                     )
                 )
@@ -162,7 +162,7 @@ class HybridRetriever:
     def _ranked(self, query: str, candidates: list[_Candidate], k: int) -> tuple[Hit, ...]:
         """The `k` best candidates: fused, the top RERANK_DEPTH reranked."""
         w, v = self._settings.dense_weight, self._settings.late_interaction_weight
-        dense, bm25 = _normalized([c.dense for c in candidates]), _normalized([c.bm25 for c in candidates])
+        dense, bm25 = _scaled_to_max([c.dense for c in candidates]), _scaled_to_max([c.bm25 for c in candidates])
         fused = [w * d + (1 - w) * b for d, b in zip(dense, bm25, strict=True)]
         order = sorted(range(len(candidates)), key=lambda i: (-fused[i], i))
         top = [candidates[i].record for i in order[:RERANK_DEPTH]]
@@ -170,12 +170,11 @@ class HybridRetriever:
         late_interaction = [*self._late_interaction.score(query, top), *below]
         is_default = self._reranker is self._late_interaction
         reranked = late_interaction if is_default else [*self._reranker.score(query, top), *below]
-        scores = [(fused[i] + v * r) / (1 + v) for i, r in zip(order, _normalized(reranked), strict=True)]
+        scores = [(fused[i] + v * r) / (1 + v) for i, r in zip(order, _scaled_to_max(reranked), strict=True)]
         # Equal scores keep the order of the corpus.
-        best = sorted(range(len(order)), key=lambda place: (-scores[place], order[place]))[:k]
+        best = sorted(range(len(order)), key=lambda i: (-scores[i], order[i]))[:k]
         return tuple(
-            _hit(rank, candidates[order[place]], scores[place], late_interaction[place])
-            for rank, place in enumerate(best, start=1)
+            _hit(rank, candidates[order[i]], scores[i], late_interaction[i]) for rank, i in enumerate(best, start=1)
         )
 
 
@@ -195,7 +194,7 @@ def _hit(rank: int, candidate: _Candidate, score: float, late_interaction: float
     )
 
 
-def _normalized(scores: Sequence[float]) -> list[float]:
+def _scaled_to_max(scores: Sequence[float]) -> list[float]:
     """`scores` without negative ones, divided by the highest. An all-zero list stays zero, which also avoids 0/0."""
     top = max([*scores, 0.0]) or 1.0
     return [max(score, 0.0) / top for score in scores]

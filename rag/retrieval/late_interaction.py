@@ -1,6 +1,6 @@
 """Late interaction: how well the tokens of a text match those of a query or a claim.
 
-Every content token of the query looks for its most similar token of the text (MaxSim: Khattab & Zaharia 2020,
+Each content token of the query is matched with its most similar token of the text (MaxSim: Khattab & Zaharia 2020,
 ColBERT), here with the untrained token embeddings of the sentence encoder and weighted by inverse document
 frequency.
 """

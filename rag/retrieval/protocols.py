@@ -1,4 +1,4 @@
-"""What the program asks of a retriever and of a reranker. Implement one of these to replace a default."""
+"""The interfaces of retrievers and rerankers. Implement one to replace a default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentenceHit:
-    """One sentence of a hit's abstract, with what is needed to choose sentences for an answer.
+    """One sentence of a hit's abstract, with the features that choose sentences for an answer.
 
     `late_interaction` is MaxSim with the query's tokens; `coverage` in [0, 1] is the IDF-weighted share of the
     query's terms, those of the title left out, that the sentence holds; `position` in [0, 1] is 0 for the first

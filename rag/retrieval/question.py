@@ -1,4 +1,4 @@
-"""The question as it is searched."""
+"""Cleaning of a question before it is searched."""
 
 from __future__ import annotations
 

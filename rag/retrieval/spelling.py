@@ -20,17 +20,17 @@ def corrected(
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
     """`query` with unknown words replaced by the corpus's nearest word, and the (old, new) pairs.
 
-    A word that the encoder's vocabulary holds as a whole is no misspelling, and stays.
+    A word that the encoder's vocabulary holds as a whole is not a misspelling and stays as it is.
     """
     corrections: dict[str, str] = {}
     for word in dict.fromkeys(_LETTERS.findall(query)):
         folded = fold(word)
         if folded in STOPWORDS or words(folded) != [folded]:
             continue
-        if (better := nearest_word(folded, bm25)) and not is_vocabulary_word(folded):
-            corrections[word] = better
-    for word, better in corrections.items():
-        query = re.sub(rf"\b{re.escape(word)}\b", better, query)
+        if (correction := nearest_word(folded, bm25)) and not is_vocabulary_word(folded):
+            corrections[word] = correction
+    for word, correction in corrections.items():
+        query = re.sub(rf"\b{re.escape(word)}\b", correction, query)
     return query, tuple(corrections.items())
 
 
@@ -38,7 +38,7 @@ def nearest_word(word: str, bm25: BM25Index) -> str | None:
     """The corpus's most used word at edit distance 1 (optimal string alignment) from an unknown `word`.
 
     None if the corpus uses `word` or another form of it, if it is too short or not letters only, or if no word
-    is that near.
+    is at distance 1.
     """
     vocabulary = bm25.vocabulary
     if len(word) < MIN_CORRECTED_LENGTH or not (word.isascii() and word.isalpha()) or word in vocabulary:

@@ -32,13 +32,13 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
         return False
     following = _STARTS.match(text, end)
     if following is None:
-        return True  # nothing but space follows
+        return True  # only white space follows
     opens_lower = following.group(1).islower()
     if text[stop] in "!?" and not opens_lower:
         return True
     if stop > start and text[stop - 1].isspace():  # " . " in tokenised text, which is often all lower case
-        apart = text[start:stop].split()
-        return bool(apart) and len(apart[-1]) > 1
+        preceding = text[start:stop].split()
+        return bool(preceding) and len(preceding[-1]) > 1
     before = re.search(r"[^\s(\[{\"'\u201c]*$", text[start:stop])
     word = before.group(0).lower() if before else ""
     if text[stop] == "." and stop + 1 <= len(text):
@@ -58,7 +58,7 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
 def sentence_spans(text: str) -> list[tuple[int, int]]:
     """(start, end) of every sentence of `text`, in order, without surrounding white space.
 
-    Survives abbreviations, decimals, initials, citations before or after the full stop, list items,
+    Handles abbreviations, decimals, initials, citations before or after the full stop, list items,
     headings, fenced code and LaTeX maths. The spans cover everything but white space.
     """
     protected = [m.span() for m in _FENCE.finditer(text)]
@@ -66,21 +66,21 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     for match in _BREAK.finditer(text):
         if not any(a < match.start() < b - 1 for a, b in protected):
             cuts.append(match.end() if match.group().strip("\n \t") == "" else match.start())
-    start, hard = 0, sorted(set(cuts))
+    start, line_breaks = 0, sorted(set(cuts))
     for match in _END.finditer(text):
         if any(a < match.start() < b for a, b in protected):
             continue
-        while hard and hard[0] <= match.start():
-            start = max(start, hard.pop(0))
+        while line_breaks and line_breaks[0] <= match.start():
+            start = max(start, line_breaks.pop(0))
         if _is_end(text, start, match):
             cuts.append(match.end())
             start = match.end()
     spans: list[tuple[int, int]] = []
     edges = [0, *sorted(set(cuts)), len(text)]
     for a, b in pairwise(edges):
-        piece = text[a:b]
-        stripped = piece.strip()
+        part = text[a:b]
+        stripped = part.strip()
         if stripped:
-            offset = a + piece.index(stripped[0]) if piece[0].isspace() else a
+            offset = a + part.index(stripped[0]) if part[0].isspace() else a
             spans.append((offset, offset + len(stripped)))
     return spans

@@ -11,7 +11,7 @@ import unicodedata
 from functools import lru_cache
 from itertools import pairwise
 
-# Lucene's EnglishAnalyzer default set (33 words), by name in its documentation.
+# Lucene's EnglishAnalyzer default set (33 words), as its documentation lists it.
 LUCENE_STOPWORDS = frozenset(
     "a an and are as at be but by for if in into is it no not of on or such that the their then there "
     "these they this to was will with".split()
@@ -41,7 +41,7 @@ _LATEX_ESCAPE = re.compile(r"\\([%&_#$ ,;!{}])")
 _INVISIBLE_CHARACTERS = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _INVISIBLE = re.compile(f"[{_INVISIBLE_CHARACTERS}]")
 _WORD = re.compile(r"[^\W_]+")
-# A word as it is written: accents set as characters of their own and invisible characters do not end it.
+# A word as it is written: combining accents and invisible characters do not end it.
 _WRITTEN_WORD = re.compile(rf"[^\W_](?:[{_INVISIBLE_CHARACTERS}\u0300-\u036f]*[^\W_])*[\u0300-\u036f]*")
 _WITHOUT_DECOMPOSITION = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss"})
 _ZERO_WIDTH_SPACE = "\u200b"

@@ -22,7 +22,7 @@ from rag.verification.verifier import Verifier, replace_sentences
 _ENTRY = re.compile(r"^\s*(?:[-*]\s+)?\[?(\d{1,3})[\].)]{1,2}:?\s+(\S.*)$")
 _HEADING = re.compile(r"^\s*#*\s*(?:sources|references|bibliography|works cited)\s*:?\s*$", re.IGNORECASE)
 _BRACKETED = re.compile(r"[\[(]([^\[\]()]{8,300})[\])]")
-_MIN_TITLE_SIMILARITY = 90.0  # per cent, from which a title counts as one of the corpus
+_MIN_TITLE_SIMILARITY = 90.0  # per cent; at or above it, a title counts as one of the corpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def verify_text(text: str, index: Index, retriever: Retriever, verifier: Verifie
     positions = {n: position for position, n in enumerate(sorted(cited), start=1)}
     renumbered = [replace(s, citations=tuple(positions[n] for n in s.citations if n in positions)) for s in sentences]
     body, checked = replace_sentences(body, sentences, renumbered)
-    # Without a question: the words of a question count as support, and this text answers none.
+    # The question is empty because its words would count as support, and this text answers no question.
     search = SearchResult(question="", query="")
     draft = Draft(search=search, text=body, mode="external", context=context, sentences=checked)
     unknown = tuple(title for n, title in bibliography.items() if n not in cited)
@@ -71,9 +71,9 @@ def _number_titles(body: str, titles: _Titles, cited: dict[int, Paper], highest:
 
 
 def _context(sentences: Sequence[Sentence], cited: Mapping[int, Paper], retriever: Retriever) -> tuple[Paper, ...]:
-    """The cited papers by number, and then the papers retrieved for each sentence, which reveal wrong citations.
+    """The cited papers by number, then the papers retrieved for each sentence, which reveal wrong citations.
 
-    Raises UsageError without a sentence to search for.
+    Raises UsageError if there is no sentence to search for.
     """
     queries = [s.text[:LONGEST_QUESTION] for s in sentences if any(c.isalnum() for c in s.text)]
     if not queries:
@@ -81,9 +81,9 @@ def _context(sentences: Sequence[Sentence], cited: Mapping[int, Paper], retrieve
     papers = [cited[n] for n in sorted(cited)]
     known = {paper.paper_id for paper in papers}
     for query in queries:
-        new = [hit.paper for hit in retriever.search(query).hits if hit.paper.paper_id not in known]
-        papers += new
-        known |= {paper.paper_id for paper in new}
+        retrieved = [hit.paper for hit in retriever.search(query).hits if hit.paper.paper_id not in known]
+        papers += retrieved
+        known |= {paper.paper_id for paper in retrieved}
     return tuple(papers)
 
 

@@ -1,8 +1,8 @@
-"""Judges: optional models that decide whether a text entails a sentence, asked where the support score is uncertain.
+"""Judges: optional models that decide whether a text entails a sentence, asked if the support score is uncertain.
 
 The score misses contradiction in other words and is low for free paraphrase. `is_uncertain` selects the sentences,
-and `apply_entailment` changes their verdicts. No judge can overrule the guards for numbers and names: one that the
-abstract lacks still makes a sentence `partial`.
+and `apply_entailment` changes their verdicts. No judge can overrule the guards for numbers and names: a number or
+name that the abstract lacks still makes a sentence `partial`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rag.verification.verdicts import SUPPORT_THRESHOLD, Verdict
 if TYPE_CHECKING:
     from rag.llm.client import LLMClient
 
-UNCERTAIN_BAND = 0.10  # distance from the support threshold within which the score decides little
+UNCERTAIN_BAND = 0.10  # distance from the support threshold within which the score is uncertain
 
 EntailmentLabel = Literal["supported", "contradicted", "not_stated"]
 

@@ -14,7 +14,7 @@ _GROUNDED_SHARE: dict[VerdictLabel, float] = {"supported": 1.0, "miscited": 1.0,
 
 
 def measure(verdicts: Iterable[Verdict]) -> Grounding:
-    """The metrics of an answer from the verdicts on its sentences. All are None without a claim (a refusal)."""
+    """The metrics of an answer from the verdicts on its sentences. All are None if there is no claim."""
     claims = [(verdict, verdict.support) for verdict in verdicts if verdict.support is not None]
     if not claims:
         return Grounding()

@@ -1,4 +1,4 @@
-"""The guard against names of models, datasets and methods that the cited abstract does not have."""
+"""The guard against names of models, datasets and methods that are not in the cited abstract."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def _name(text: str, token: re.Match[str]) -> str:
-    """The name in `token` of `text`, "" if it is an ordinary word."""
+    """The name in the match `token` of `text`; "" if it is an ordinary word."""
     parts = re.split(r"[-+\u2010\u2011]", token.group())
     while parts and (parts[-1].islower() and parts[-1].isalpha()):
         parts.pop()  # "CLIP-based"
@@ -41,7 +41,7 @@ def _name(text: str, token: re.Match[str]) -> str:
 
 
 def novel_names(claim: str, texts: Sequence[str]) -> tuple[str, ...]:
-    """The names of `claim` that none of `texts` has in any spelling."""
+    """The names of `claim` that none of `texts` contains in any spelling."""
     return tuple(name for name in names(claim) if not any(_has_name(text, name) for text in texts))
 
 
@@ -54,12 +54,12 @@ def _joined_words(text: str) -> tuple[frozenset[str], str]:
 
 
 def _has_name(text: str, name: str) -> bool:
-    """Whether `text` has `name` in some spelling: hyphens, spaces, plurals and acronyms do not matter."""
+    """Whether `text` contains `name` in some spelling: hyphens, spaces, plurals and acronyms do not matter."""
     runs, initials = _joined_words(text)
     key = "".join(_PART.findall(fold(name)))
-    single = key.removesuffix("s")
-    expanded = _EXPANSIONS.get(single, single)
-    if {key, single, key + "s", expanded, expanded + "s"} & runs or key in _COMMON_NAMES:
+    singular = key.removesuffix("s")
+    expanded = _EXPANSIONS.get(singular, singular)
+    if {key, singular, key + "s", expanded, expanded + "s"} & runs or key in _COMMON_NAMES:
         return True
     if name.isalpha() and name.istitle():
         return set(terms(name)) <= set(terms(text))  # an ordinary word that happens to be capitalised

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rag.errors import EmbeddingModelError
@@ -32,15 +32,9 @@ class NLIJudge:
             return Entailment(label="supported")
         return Entailment(label="contradicted" if best == contradiction else "not_stated")
 
-    @cached_property
+    @property
     def _model(self) -> Any:
-        from sentence_transformers import CrossEncoder
-
-        try:
-            return CrossEncoder(self.name)
-        except Exception as error:  # any type: the library lets through those of the hub, of torch and of the files
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise EmbeddingModelError(f"Cannot load the NLI model {self.name}: {reason}", "Check nli_model.") from error
+        return _load(self.name)
 
     @cached_property
     def _labels(self) -> tuple[int, int]:
@@ -52,3 +46,15 @@ class NLIJudge:
             message = f"{self.name} is not an NLI model: its labels are {', '.join(labels.values())}."
             raise EmbeddingModelError(message, "Check nli_model.")
         return entailment, contradiction
+
+
+@lru_cache(maxsize=2)
+def _load(name: str) -> Any:
+    """The model `name`, loaded once for every judge. Raises EmbeddingModelError."""
+    from sentence_transformers import CrossEncoder
+
+    try:
+        return CrossEncoder(name)
+    except Exception as error:  # any type: the library lets through those of the hub, of torch and of the files
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EmbeddingModelError(f"Cannot load the NLI model {name}: {reason}", "Check nli_model.") from error

@@ -1,4 +1,4 @@
-"""The guard against numbers that the cited abstract does not have."""
+"""The guard against numbers that are not in the cited abstract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Number:
-    """A number in a text: `value`, `tolerance` (what rounding explains), `unit` ("" if unknown), `text` as written."""
+    """A number in a text: `value`, `tolerance` (the rounding error), `unit` ("" if unknown), `text` as written."""
 
     value: float
     tolerance: float
@@ -83,9 +83,9 @@ def _number(text: str, m: re.Match[str]) -> Number | None:
 
 
 def novel_numbers(claim: str, texts: Iterable[str]) -> tuple[Number, ...]:
-    """The numbers of `claim` that none of `texts` has."""
-    known = [number for text in texts for number in numbers(text)]
-    return tuple(number for number in numbers(claim) if not any(_agrees(number, other) for other in known))
+    """The numbers of `claim` that none of `texts` contains."""
+    in_texts = [number for text in texts for number in numbers(text)]
+    return tuple(number for number in numbers(claim) if not any(_agrees(number, source) for source in in_texts))
 
 
 def _agrees(number: Number, source: Number) -> bool:
@@ -99,7 +99,7 @@ def _agrees(number: Number, source: Number) -> bool:
 
 
 def number_reason(novel: Number, evidence: str, abstract: str) -> str:
-    """What to say about a number that the cited abstract lacks: names the closest number of its kind, if any."""
+    """The reason for a number that the cited abstract lacks; it names the closest number of its kind, if any."""
     for text in (evidence, abstract):
         comparable = [
             n

@@ -29,7 +29,7 @@ _NEGATION_OR_COMPARISON = re.compile(
     r"|n['\u2019]t\b",
     re.IGNORECASE,
 )
-_CLAIM_SCOPE, _EVIDENCE_SCOPE = 3, 2  # content words after a negation that it is taken to deny
+_CLAIM_SCOPE, _EVIDENCE_SCOPE = 3, 2  # content words after a negation that count as negated
 
 
 def has_negation_or_comparison(sentence: str) -> bool:

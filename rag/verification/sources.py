@@ -44,9 +44,9 @@ class IndexedSources:
 
 
 class EncodedSources:
-    """Sources of papers that no index holds: title and text, encoded in as many windows as needed; cached.
+    """Sources of papers that are not in an index: title and text, encoded in as many windows as needed; cached.
 
-    The projection and the IDF are still those of `index`.
+    The projection and the IDF are those of `index`.
     """
 
     def __init__(self, index: Index, encoder: TokenEncoder) -> None:
@@ -61,11 +61,11 @@ class EncodedSources:
         text = f"{paper.title}\n{paper.abstract}"
         offsets: list[tuple[int, int]] = []
         windows: list[Vectors] = []
-        at = 0
-        while (window := self._encoder.encode_tokens(text[at:])).offsets and window.offsets[-1][1]:
-            offsets += [(at + start, at + end) for start, end in window.offsets]
+        position = 0
+        while (window := self._encoder.encode_tokens(text[position:])).offsets and window.offsets[-1][1]:
+            offsets += [(position + start, position + end) for start, end in window.offsets]
             windows.append(window.vectors)
-            at = offsets[-1][1]
+            position = offsets[-1][1]
         abstract_start = len(paper.title) + 1
         starts = [abstract_start + start for start, _ in sentence_spans(paper.abstract)]
         return make_source(

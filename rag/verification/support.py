@@ -69,8 +69,8 @@ def make_source(
 class Match:
     """How well a text covers a claim, stem by stem and token by token; `|` joins the matches of several texts.
 
-    `stem_matches` (k,) is 1 for each stem of the claim that the text has, else 0; `similarities` (m,) is the highest
-    cosine of each token of the claim to a token of the text.
+    `stem_matches` (k,) is 1 for each stem of the claim that the text contains, else 0; `similarities` (m,) is the
+    highest cosine of each token of the claim to a token of the text.
     """
 
     claim: Claim

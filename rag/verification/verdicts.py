@@ -1,7 +1,7 @@
 """The verdict on one sentence: the support by the papers it cites and by the others, and what the guards find.
 
-The guards (numbers, names, polarity) cover what the support score cannot see. They are heuristics, and so never make
-a sentence `unsupported`, only `partial`.
+The guards (numbers, names, polarity) check details that the support score misses. They are heuristics, so they never
+make a sentence `unsupported`, only `partial`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def assess(
 ) -> Verdict:
     """The verdict on a sentence with `citations`, where [n] is `sources[n - 1]`; `claim` is None if it is not one.
 
-    Several citations count together; another paper must beat them alone. If there is no citation, the best of
-    `sources` counts as cited, but the sentence is not `entailed`.
+    Several citations count together; a sentence is miscited only if a single other paper supports it better. If there
+    is no citation, the best of `sources` counts as cited, but the sentence is not `entailed`.
     """
     not_needed = (False,) * len(citations)
     if claim is None:
@@ -136,7 +136,7 @@ def evidence_at(source: Source, n: int, i: int) -> Evidence:
     return Evidence(n=n, paper_id=source.paper_id, text=span.text, start=span.start, end=span.end)
 
 
-def _is_needed(one: int, cited: Collection[int], matches: Sequence[Match], threshold: float) -> bool:
-    """ALCE: a citation is irrelevant if it does not support the sentence and the others do without it."""
-    rest = [matches[i] for i in cited if i != one]
-    return matches[one].support >= threshold or not rest or reduce(or_, rest).support < threshold
+def _is_needed(index: int, cited: Collection[int], matches: Sequence[Match], threshold: float) -> bool:
+    """Whether the citation of paper `index` is relevant (ALCE): it supports the sentence, or the others do not."""
+    rest = [matches[i] for i in cited if i != index]
+    return matches[index].support >= threshold or not rest or reduce(or_, rest).support < threshold

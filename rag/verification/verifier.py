@@ -95,12 +95,12 @@ class Verifier:
         """`verdict` after the judges, if there are any and the verdict is uncertain."""
         if not self._judges or claim is None or not sources or not is_uncertain(claim.text, verdict):
             return verdict
-        judged = list(citations) or [verdict.evidence.n if verdict.evidence else 1]
-        text = "\n".join(sources[n - 1].text for n in judged)
+        judged_papers = list(citations) or [verdict.evidence.n if verdict.evidence else 1]
+        text = "\n".join(sources[n - 1].text for n in judged_papers)
         for judge in self._judges:
             entailment = judge(claim.text, text)
             verdict = apply_entailment(verdict, entailment, judge.name, len(citations))
-            for n in judged:
+            for n in judged_papers:
                 source = sources[n - 1]
                 sentences = [source.sentence(i).text for i in range(len(source.spans))]
                 if (at := quoted_sentence(entailment.quote, sentences)) >= 0:
@@ -178,7 +178,7 @@ def _quotation_verdict(sentence: Sentence, context: Sequence[Paper]) -> Verdict 
                 support=1.0,
                 evidence=Evidence(n=n, paper_id=paper.paper_id, text=sentence.text, start=start, end=end),
                 entailed=True,
-                needed=tuple(other == n for other in sentence.citations),
+                needed=tuple(citation == n for citation in sentence.citations),
             )
     return None
 
@@ -186,9 +186,9 @@ def _quotation_verdict(sentence: Sentence, context: Sequence[Paper]) -> Verdict 
 def replace_sentences(
     text: str, before: Sequence[Sentence], after: Sequence[Sentence | None]
 ) -> tuple[str, tuple[Sentence, ...]]:
-    """`text` and its sentences once each of `before` has become the one of `after`; None removes it.
+    """`text` and its sentences after each sentence of `before` is replaced by that of `after`; None removes it.
 
-    A sentence with other citations gets them at its end. Spans are those in the new text.
+    If the citations changed, the new ones follow the sentence. Spans are those in the new text.
     """
     out, at = "", 0
     sentences: list[Sentence] = []
