@@ -143,7 +143,9 @@ def six(corpus: list[Paper]) -> list[Paper]:
 @pytest.fixture(scope="session")
 def _six_index(six: list[Paper], pytestconfig: pytest.Config) -> Path:
     """The index of `six`, kept in pytest's cache until the code that builds an index changes."""
-    sources = sorted(path for package in ("encoders", "index", "text") for path in (ROOT / "rag" / package).glob("*.py"))
+    sources = sorted(
+        path for package in ("encoders", "index", "text") for path in (ROOT / "rag" / package).glob("*.py")
+    )
     digest = sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     folder = pytestconfig.cache.mkdir(f"six-{digest}")
     with FileLock(folder / "six.lock"):

@@ -427,6 +427,7 @@ def test_building_again_embeds_nothing_and_changes_nothing(
     assert embedded == [] and current_version(small.index_path) == before
 
 
+@pytest.mark.slow
 def test_only_new_and_changed_papers_are_embedded_and_removed_ones_go(
     small: Settings, six: list[Paper], corpus: list[Paper], embedded: list[str]
 ) -> None:
@@ -473,6 +474,7 @@ def test_a_bm25_setting_needs_no_new_embedding(
     assert len(scores(other)) == 5
 
 
+@pytest.mark.slow
 def test_progress_counts_the_papers_to_embed(small: Settings, six: list[Paper], corpus: list[Paper]) -> None:
     steps: list[tuple[int, int]] = []
     build_index([*six, corpus[200]], small, progress=lambda done, total: steps.append((done, total)))
@@ -533,6 +535,7 @@ def test_an_open_reader_answers_from_its_version_while_a_new_one_is_swapped_in(
     assert six[5].paper_id not in dict(scores(small, six[5].title))
 
 
+@pytest.mark.slow
 def test_ids_and_texts_of_any_kind_are_stored(small: Settings, six: list[Paper]) -> None:
     unusual = [
         Paper(paper_id=paper_id, title=title, abstract=abstract)
@@ -550,6 +553,7 @@ def test_ids_and_texts_of_any_kind_are_stored(small: Settings, six: list[Paper])
     assert scores(small, "narwhals")[0][0] == "titleonly"
 
 
+@pytest.mark.slow
 def test_a_corpus_of_one_paper_without_index_terms_is_searchable(tmp_path: Path) -> None:
     settings = Settings.of(index_dir=str(tmp_path))
     build_index([Paper(paper_id="x", title="the of", abstract="It is.")], settings)
