@@ -213,6 +213,23 @@ class Draft:
     notes: tuple[str, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
+    def as_answer(self) -> Answer:
+        """This draft as an answer that is not verified: sentences without verdicts, citations without evidence."""
+        sentences = () if self.abstained else self.sentences
+        papers = [(n, self.context[n - 1]) for n in sorted({n for s in sentences for n in s.citations})]
+        return Answer(
+            search=self.search,
+            text=self.text,
+            mode=self.mode,
+            context=self.context,
+            sentences=sentences,
+            citations=tuple(Citation(n=n, paper_id=paper.paper_id, title=paper.title) for n, paper in papers),
+            abstained=self.abstained,
+            model=self.model,
+            notes=self.notes,
+            timings_ms=self.timings_ms,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rag.types import Answer, Citation, Draft
+from rag.types import Answer, Draft
 
 Entry = dict[str, Any]
 
@@ -22,18 +22,7 @@ def answered(answer: Answer, **more: Any) -> Entry:
 
 def unfinished(draft: Draft, **more: Any) -> Entry:
     """The exchange of a model that wrote no more than `draft`, which is not verified."""
-    cited = sorted({n for sentence in draft.sentences for n in sentence.citations})
-    papers = [(n, draft.context[n - 1]) for n in cited]
-    answer = Answer(
-        search=draft.search,
-        text=draft.text,
-        mode=draft.mode,
-        context=draft.context,
-        sentences=draft.sentences,
-        citations=tuple(Citation(n=n, paper_id=paper.paper_id, title=paper.title) for n, paper in papers),
-        model=draft.model,
-    )
-    return answered(answer, **more)
+    return answered(draft.as_answer(), **more)
 
 
 def author(entry: Entry) -> str:

@@ -38,16 +38,7 @@ class Verifier:
         its last claim this way becomes an abstention. A draft that abstained stays as it is. Raises what the judges
         raise.
         """
-        answer = Answer(
-            search=draft.search,
-            text=draft.text,
-            mode=draft.mode,
-            context=draft.context,
-            abstained=draft.abstained,
-            model=draft.model,
-            notes=draft.notes,
-            timings_ms=draft.timings_ms,
-        )
+        answer = draft.as_answer()
         if draft.abstained:
             return answer
         claims, verdicts = self._assess(draft.search.question, draft.sentences, draft.context)
@@ -56,7 +47,7 @@ class Verifier:
         text, sentences = replace_sentences(draft.text, draft.sentences, remaining)
         notes = (*draft.notes, *_notes(sentences, removed=remaining.count(None)))
         if None in remaining and all(s.verdict == "not_a_claim" for s in sentences):
-            return replace(answer, text=ABSTENTION, abstained=True, notes=notes)
+            return replace(answer, text=ABSTENTION, abstained=True, sentences=(), citations=(), notes=notes)
         checked = [(s, c, v) for s, c, v in zip(remaining, claims, verdicts, strict=True) if s is not None]
         return replace(
             answer,
