@@ -30,9 +30,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests read and write no files or settings of the user. Set before any test imports rag or starts a process.
 TEST_INDEX = os.environ.get("RAG_TEST_INDEX")
+# The server of the tests marked `ollama`, under a name of its own for the worker processes of the tests.
+LIVE_OLLAMA = os.environ.setdefault("RAG_TEST_OLLAMA", os.environ.get("OLLAMA_HOST", ""))
 ROOT = Path(__file__).parents[1]
 _HOME = Path(tempfile.mkdtemp(prefix="rag-test-home-"))
-for _name in [n for n in os.environ if n.startswith(("RAG_", "OLLAMA_", "XDG_")) and n != "RAG_TEST_INDEX"]:
+for _name in [n for n in os.environ if n.startswith(("RAG_", "OLLAMA_", "XDG_")) and not n.startswith("RAG_TEST_")]:
     del os.environ[_name]
 for _name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
     os.environ.pop(_name, None)
@@ -68,7 +70,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the inner loop, `pytest -m small`: tests without the whole index, a browser, or documents to embed."""
     for item in items:
         needs = {"index_dir", "browser", "documents"} & set(getattr(item, "fixturenames", ()))
-        if not needs and not item.get_closest_marker("slow"):
+        if not needs and not item.get_closest_marker("slow") and not item.get_closest_marker("ollama"):
             item.add_marker("small")
 
 
