@@ -19,11 +19,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# No test depends on how fast the machine is.
+hypothesis.settings.register_profile("rag", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("rag")
 
 # A background job ignores Ctrl-C, and the processes that the tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -129,7 +129,7 @@ _FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(_FRAGMENTS, max_size=30).map("".join), st.data())
 @example("It works [9]\n\nNext", None)
 @example("[1†][[[[]", None)
@@ -206,7 +206,7 @@ def test_reasoning_in_content(content: str, thought: str, answer: str) -> None:
     assert without_reasoning(content).strip() == answer
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from(["<think>", "</think>", "</thinking>", "<", "\n", " ", "a", "b c"]), max_size=12).map(
         "".join
